@@ -1,0 +1,4 @@
+//! The management firmware.
+
+#![no_std]
+#![forbid(unsafe_code)]

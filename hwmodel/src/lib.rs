@@ -1,0 +1,1 @@
+//! The bit-exact, cycle-level model of the NIC.

@@ -1,0 +1,1 @@
+//! The RTL of the parser and its co-simulation.

@@ -1,0 +1,3 @@
+//! The `cryptonic` command line.
+
+fn main() {}
