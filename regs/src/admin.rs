@@ -1,0 +1,352 @@
+//! The admin queue: commands of 64 bytes, completions of 16 bytes, served by firmware in order.
+//!
+//! A command with a parameter block or a reply names its place in host memory. Keys in a parameter block are
+//! moved by hardware; firmware never reads them. Derived PSP keys are written to the reply by the derivation
+//! hardware.
+
+use crate::declare::{bits, enumeration, record};
+
+enumeration! {
+    /// Admin commands.
+    pub enum Opcode {
+        /// Writes a [`CapabilityReply`].
+        Capabilities = 0x01, "capabilities";
+        /// Writes a [`StatisticsReply`].
+        Statistics = 0x02, "statistics";
+        /// Installs the SA of a [`SaParameters`] block in a free slot. Result: the slot in bits 31:0, its
+        /// generation in bits 63:32.
+        SaInstall = 0x10, "sa_install";
+        /// Deletes the SA in slot `argument_0` bits 31:0 with generation bits 63:32. Completes when no packet
+        /// uses it any more and every copy of its key is zeroised.
+        SaDelete = 0x11, "sa_delete";
+        /// Writes a [`SaStateReply`] of slot `argument_0` bits 31:0 with generation bits 63:32.
+        SaQuery = 0x12, "sa_query";
+        /// Allocates `argument_0` bits 31:0 SPIs of PSP version `argument_0` bits 63:32 and writes as many
+        /// [`PspAllocation`] records. Result: how many.
+        PspAllocate = 0x20, "psp_allocate";
+        /// Puts a fresh device key in place of the inactive one and makes it active. Result: the generation.
+        PspRotate = 0x21, "psp_rotate";
+        /// Test only: loads both device keys from a [`PspTestKeys`] block. Refused once locked.
+        PspTestKeyLoad = 0x22, "psp_test_key_load";
+        /// Test only: the next PSP packets take the IVs `argument_0`, `argument_0` + 1, … instead of device
+        /// time. Refused once locked, and for a value at or below an IV already used.
+        PspTestIvLoad = 0x23, "psp_test_iv_load";
+    }
+    /// How an admin command ended.
+    pub enum AdminStatus {
+        /// Done.
+        Ok = 0, "ok";
+        /// No such opcode.
+        UnknownOpcode = 1, "unknown_opcode";
+        /// An argument or a parameter field is out of range or reserved.
+        BadArgument = 2, "bad_argument";
+        /// The parameter block or the reply is too short, misaligned or outside mapped memory.
+        BadAddress = 3, "bad_address";
+        /// The slot is empty, or holds another generation.
+        NoSuchSa = 4, "no_such_sa";
+        /// Every slot is taken.
+        NoFreeSlot = 5, "no_free_slot";
+        /// An inbound SA with this protocol, SPI and destination exists.
+        DuplicateSpi = 6, "duplicate_spi";
+        /// The device cannot do this; its capabilities say so.
+        Unsupported = 7, "unsupported";
+        /// The active device key has too few SPIs left, or is not valid.
+        NoSpiLeft = 8, "no_spi_left";
+        /// The test commands are locked.
+        Locked = 9, "locked";
+        /// SPI 0 to 255 of ESP, or 0 of PSP.
+        ReservedSpi = 10, "reserved_spi";
+        /// The command was cut short by a reset of the device or of its firmware.
+        Aborted = 11, "aborted";
+    }
+    /// Direction of an SA.
+    pub enum Direction {
+        /// Protects packets on transmit.
+        Out = 0, "out";
+        /// Opens packets on receive.
+        In = 1, "in";
+    }
+    /// Protocol of an SA.
+    pub enum SaProtocol {
+        /// ESP (RFC 4303).
+        Esp = 1, "esp";
+    }
+    /// Mode of an SA.
+    pub enum Mode {
+        /// Tunnel.
+        Tunnel = 0, "tunnel";
+        /// Transport.
+        Transport = 1, "transport";
+    }
+    /// Cipher of an SA.
+    pub enum Cipher {
+        /// AES-GCM, 128-bit key (RFC 4106).
+        AesGcm128 = 0, "aes_gcm_128";
+        /// AES-GCM, 192-bit key.
+        AesGcm192 = 1, "aes_gcm_192";
+        /// AES-GCM, 256-bit key.
+        AesGcm256 = 2, "aes_gcm_256";
+    }
+    /// The don't-fragment bit of an outer IPv4 header (RFC 4301 8.1).
+    pub enum DfPolicy {
+        /// As the inner IPv4 header; set when the inner packet is IPv6.
+        Copy = 0, "copy";
+        /// Set.
+        Set = 1, "set";
+        /// Clear.
+        Clear = 2, "clear";
+    }
+}
+
+bits! {
+    /// Command, word 0.
+    pub struct CommandHead: u64 {
+        /// An [`Opcode`] number.
+        opcode: u16 = 16,
+        /// Comes back in the completion.
+        identifier: u16 = 16,
+        /// Reserved.
+        _reserved: u32 = 32,
+    }
+    /// Command, word 3.
+    pub struct CommandLengths: u64 {
+        /// Bytes of the parameter block.
+        parameter_bytes: u32 = 32,
+        /// Bytes that the reply may take.
+        reply_bytes: u32 = 32,
+    }
+    /// The last word of an admin completion.
+    pub struct AdminCompletionEnd: u64 {
+        /// Identifier of the command.
+        identifier: u16 = 16,
+        /// An [`AdminStatus`] number.
+        status: u16 = 16,
+        /// Reserved.
+        _reserved: u32 = 31,
+        /// The phase, as in the other completion rings.
+        phase: bool = 1,
+    }
+    /// SA parameters, word 0.
+    pub struct SaForm: u64 {
+        /// A [`Direction`] number.
+        direction: u8 = 4,
+        /// A [`SaProtocol`] number.
+        protocol: u8 = 4,
+        /// A [`Mode`] number.
+        mode: u8 = 4,
+        /// A [`Cipher`] number.
+        cipher: u8 = 4,
+        /// ICV length in bytes.
+        icv_bytes: u8 = 8,
+        /// Extended sequence numbers.
+        esn: bool = 1,
+        /// The outer header of a tunnel is IPv6.
+        outer_ipv6: bool = 1,
+        /// In: the destination address must match too.
+        match_destination: bool = 1,
+        /// The destination to match is IPv6.
+        destination_ipv6: bool = 1,
+        /// Out: copy the inner DSCP to the outer header; else take `dscp`.
+        copy_dscp: bool = 1,
+        /// Reserved.
+        _reserved0: u8 = 3,
+        /// Out: a [`DfPolicy`] number.
+        df: u8 = 2,
+        /// Out: outer DSCP when it is not copied.
+        dscp: u8 = 6,
+        /// Out: outer TTL or hop limit, at least 1.
+        ttl: u8 = 8,
+        /// In: receive queue of its packets.
+        receive_queue: u16 = 16,
+    }
+    /// SA parameters, word 1.
+    pub struct SaNames: u64 {
+        /// SPI as a number.
+        spi: u32 = 32,
+        /// Host cookie, echoed in completions.
+        cookie: u32 = 32,
+    }
+    /// SA parameters, word 3.
+    pub struct SaWindow: u64 {
+        /// In: replay window in packets; 0 is off, else 32 to the maximum.
+        replay_window: u32 = 32,
+        /// Out: flow label of an outer IPv6 header.
+        flow_label: u32 = 20,
+        /// Reserved.
+        _reserved: u16 = 12,
+    }
+    /// Eight bytes of key or salt.
+    pub struct SecretWord: u64 {
+        /// Bytes in memory order.
+        [secret] secret: u64 = 64,
+    }
+    /// State of an SA slot, word 0.
+    pub struct SaStateHead: u64 {
+        /// 1: in use.
+        state: u8 = 8,
+        /// A [`Direction`] number.
+        direction: u8 = 4,
+        /// A [`SaProtocol`] number.
+        protocol: u8 = 4,
+        /// Reserved.
+        _reserved: u16 = 16,
+        /// SPI as a number.
+        spi: u32 = 32,
+    }
+    /// An allocated SPI.
+    pub struct AllocatedSpi: u64 {
+        /// SPI as a number.
+        spi: u32 = 32,
+        /// Bytes of the key.
+        key_bytes: u8 = 8,
+        /// Generation of the device key, as in the PSP key status.
+        generation: u16 = 16,
+        /// Reserved.
+        _reserved: u8 = 8,
+    }
+}
+
+record! {
+    /// An admin command.
+    pub struct Command[8] {
+        /// What to do.
+        head: CommandHead,
+        /// IOVA of the parameter block, aligned to 8 bytes, or 0.
+        parameter_address: u64,
+        /// IOVA of the reply, aligned to 8 bytes, or 0.
+        reply_address: u64,
+        /// Lengths of both.
+        lengths: CommandLengths,
+        /// Argument 0.
+        argument_0: u64,
+        /// Argument 1.
+        argument_1: u64,
+        /// Reserved.
+        reserved_0: u64,
+        /// Reserved.
+        reserved_1: u64,
+    }
+    /// An admin completion.
+    pub struct AdminCompletion[2] {
+        /// Result, by opcode.
+        result: u64,
+        /// Identifier, status, phase.
+        end: AdminCompletionEnd,
+    }
+    /// What an SA is. The first [`SaParameters::PUBLIC_WORDS`] words hold no secret; addresses are in memory
+    /// order, an IPv4 address in the last four of 16 bytes with zeros before it.
+    pub struct SaParameters[18] {
+        /// Direction, protocol, mode, cipher and outer header rules.
+        form: SaForm,
+        /// SPI and cookie.
+        names: SaNames,
+        /// Last sequence number used (out) or highest accepted (in).
+        sequence: u64,
+        /// Replay window and flow label.
+        window: SaWindow,
+        /// Destination to match, bytes 0 to 7.
+        destination_0: u64,
+        /// Destination to match, bytes 8 to 15.
+        destination_1: u64,
+        /// Tunnel source, bytes 0 to 7.
+        tunnel_source_0: u64,
+        /// Tunnel source, bytes 8 to 15.
+        tunnel_source_1: u64,
+        /// Tunnel destination, bytes 0 to 7.
+        tunnel_destination_0: u64,
+        /// Tunnel destination, bytes 8 to 15.
+        tunnel_destination_1: u64,
+        /// Reserved.
+        reserved_0: u64,
+        /// Reserved.
+        reserved_1: u64,
+        /// Key bytes 0 to 7.
+        key_0: SecretWord,
+        /// Key bytes 8 to 15.
+        key_1: SecretWord,
+        /// Key bytes 16 to 23; 0 for a shorter key.
+        key_2: SecretWord,
+        /// Key bytes 24 to 31; 0 for a shorter key.
+        key_3: SecretWord,
+        /// Salt in the first four bytes; the others 0.
+        salt: SecretWord,
+        /// Reserved.
+        reserved_2: u64,
+    }
+    /// Both device keys, for tests.
+    pub struct PspTestKeys[8] {
+        /// Device key 0, bytes 0 to 7.
+        key_0_0: SecretWord,
+        /// Device key 0, bytes 8 to 15.
+        key_0_1: SecretWord,
+        /// Device key 0, bytes 16 to 23.
+        key_0_2: SecretWord,
+        /// Device key 0, bytes 24 to 31.
+        key_0_3: SecretWord,
+        /// Device key 1, bytes 0 to 7.
+        key_1_0: SecretWord,
+        /// Device key 1, bytes 8 to 15.
+        key_1_1: SecretWord,
+        /// Device key 1, bytes 16 to 23.
+        key_1_2: SecretWord,
+        /// Device key 1, bytes 24 to 31.
+        key_1_3: SecretWord,
+    }
+    /// Reply of `psp_allocate`: one a SPI.
+    pub struct PspAllocation[5] {
+        /// The SPI.
+        spi: AllocatedSpi,
+        /// Key bytes 0 to 7.
+        key_0: SecretWord,
+        /// Key bytes 8 to 15.
+        key_1: SecretWord,
+        /// Key bytes 16 to 23; 0 for a shorter key.
+        key_2: SecretWord,
+        /// Key bytes 24 to 31; 0 for a shorter key.
+        key_3: SecretWord,
+    }
+    /// Reply of `sa_query`.
+    pub struct SaStateReply[4] {
+        /// State and names.
+        head: SaStateHead,
+        /// Last sequence number used (out) or highest accepted (in).
+        sequence: u64,
+        /// Packets protected or opened.
+        packets: u64,
+        /// Bytes of the frames' IP packets, in clear.
+        bytes: u64,
+    }
+    /// Reply of `statistics`: counts of firmware.
+    pub struct StatisticsReply[6] {
+        /// Commands served.
+        commands: u64,
+        /// Commands that ended with another status than `ok`.
+        refusals: u64,
+        /// SA slots in use.
+        sa_slots_used: u64,
+        /// SA slots in all.
+        sa_slots: u64,
+        /// SPIs allocated since power-on.
+        spis_allocated: u64,
+        /// Device time in picoseconds.
+        time_picoseconds: u64,
+    }
+    /// Reply of `capabilities`: the limits that firmware sets.
+    pub struct CapabilityReply[4] {
+        /// Most SPIs one `psp_allocate` gives.
+        spis_per_command: u64,
+        /// SA slots in all.
+        sa_slots: u64,
+        /// Version of the firmware: major in bits 31:16, minor in bits 15:0.
+        firmware_version: u64,
+        /// Largest replay window in packets.
+        replay_window_max: u64,
+    }
+}
+
+impl SaParameters {
+    /// Words before the first secret.
+    pub const PUBLIC_WORDS: usize = 12;
+    /// Bytes before the first secret.
+    pub const PUBLIC_BYTES: usize = Self::PUBLIC_WORDS * 8;
+}

@@ -1,0 +1,126 @@
+//! The one table of status, drop reason and verdict: completions, counters, RTL, JSON and the manual use its
+//! numbers and names.
+
+use crate::declare::enumeration;
+
+/// The most status numbers there can be; the counters of BAR0 have room for as many.
+pub const STATUS_NUMBERS: u32 = 128;
+
+enumeration! {
+    /// What became of a packet. Numbers 1 to 31: transmit; 32 to 63: receive parser; 64 to 95: receive
+    /// behind the parser; 96 to 127: queues.
+    pub enum Status {
+        /// The packet went well.
+        Ok = 0, "ok";
+
+        /// commit: the packet was meant to leave in clear and its queue does not allow that.
+        ClearNotAllowed = 1, "clear_not_allowed";
+        /// commit: the SA slot is empty or has another generation.
+        StaleSa = 2, "stale_sa";
+        /// commit: the SA slot is for the other direction.
+        WrongDirection = 3, "wrong_direction";
+        /// commit: the SA has no sequence number left.
+        SequenceExhausted = 4, "sequence_exhausted";
+        /// descriptor: a reserved or contradictory field, or a length of 0.
+        BadDescriptor = 5, "bad_descriptor";
+        /// descriptor: the frame is longer than the device allows, or becomes so under protection.
+        TooLong = 6, "too_long";
+        /// gather: the IOMMU refused to read the frame.
+        DmaFault = 7, "dma_fault";
+        /// encapsulate: the frame is not a well-formed IP packet.
+        NotIp = 8, "not_ip";
+        /// encapsulate: a fragment cannot take transport mode.
+        FragmentInTransport = 9, "fragment_in_transport";
+        /// encapsulate: the crypt offset is past the end of the payload.
+        TransmitCryptOffset = 10, "transmit_crypt_offset";
+        /// commit: PSP version not supported, or an SPI that is reserved.
+        BadPspKey = 11, "bad_psp_key";
+        /// commit: the device was reset while the packet was on its way.
+        Reset = 12, "reset";
+
+        /// rx_parse: the frame ends inside the Ethernet header.
+        TruncatedEthernet = 32, "truncated_ethernet";
+        /// rx_parse: the frame ends inside a VLAN tag.
+        TruncatedVlan = 33, "truncated_vlan";
+        /// rx_parse: the frame ends inside the IPv4 header.
+        TruncatedIpv4 = 34, "truncated_ipv4";
+        /// rx_parse: the frame ends inside the IPv6 header or an extension header.
+        TruncatedIpv6 = 35, "truncated_ipv6";
+        /// rx_parse: the version in the IP header is not that of the EtherType.
+        BadIpVersion = 36, "bad_ip_version";
+        /// rx_parse: the IPv4 header length is below 5 words.
+        BadIpv4HeaderLength = 37, "bad_ipv4_header_length";
+        /// rx_parse: the IPv4 total length is shorter than the header or longer than the frame.
+        BadIpv4TotalLength = 38, "bad_ipv4_total_length";
+        /// rx_parse: the IPv4 header checksum is wrong.
+        BadIpv4Checksum = 39, "bad_ipv4_checksum";
+        /// rx_parse: the IPv6 payload length is longer than the frame.
+        BadIpv6PayloadLength = 40, "bad_ipv6_payload_length";
+        /// rx_parse: more than 8 extension headers.
+        ChainTooDeep = 41, "chain_too_deep";
+        /// rx_parse: a fragment of a protected packet; it is never opened (RFC 4303 3.4.1).
+        Fragment = 42, "fragment";
+        /// rx_parse: the packet ends inside the UDP header.
+        TruncatedUdp = 43, "truncated_udp";
+        /// rx_parse: the UDP length is shorter than its header or longer than the packet.
+        BadUdpLength = 44, "bad_udp_length";
+        /// rx_parse: the packet ends inside the ESP header, or has no room for trailer and ICV.
+        TruncatedEsp = 45, "truncated_esp";
+        /// rx_parse: an SPI that is never on the wire (RFC 4303 2.1).
+        ReservedSpi = 46, "reserved_spi";
+        /// rx_parse: the packet ends inside the PSP header, or has no room for the ICV.
+        TruncatedPsp = 47, "truncated_psp";
+        /// rx_parse: PSP version reserved.
+        PspVersion = 48, "psp_version";
+        /// rx_parse: the bit of the PSP header that is always 1 is 0.
+        PspLiteralBit = 49, "psp_literal_bit";
+        /// rx_parse: the PSP header extension length is below what the header needs.
+        PspHeaderLength = 50, "psp_header_length";
+        /// rx_parse: the crypt offset is past the end of the payload.
+        PspCryptOffset = 51, "psp_crypt_offset";
+        /// rx_parse: PSP SPI with its low 31 bits 0.
+        PspReservedSpi = 52, "psp_reserved_spi";
+
+        /// sa_lookup: no inbound SA for this protocol, SPI and destination.
+        NoSa = 64, "no_sa";
+        /// sa_lookup: PSP receive is off for this version.
+        PspVersionDisabled = 65, "psp_version_disabled";
+        /// key_derivation: the SPI names a device key that is not valid.
+        PspNoDeviceKey = 66, "psp_no_device_key";
+        /// replay: the sequence number was received before.
+        ReplayDuplicate = 67, "replay_duplicate";
+        /// replay: the sequence number is below the window.
+        ReplayBelowWindow = 68, "replay_below_window";
+        /// replay: the sequence number cannot be of this SA (0, or outside its number space).
+        BadSequence = 69, "bad_sequence";
+        /// lane: the ICV is wrong.
+        IcvMismatch = 70, "icv_mismatch";
+        /// decapsulate: pad length or padding bytes are wrong (RFC 4303 3.4.4).
+        BadTrailer = 71, "bad_trailer";
+        /// decapsulate: the inner packet is not what the next header says, or is truncated.
+        BadInner = 72, "bad_inner";
+        /// decapsulate: a dummy packet (RFC 4303 2.6), dropped silently.
+        Dummy = 73, "dummy";
+        /// decapsulate: congestion was signalled on an inner packet that does not take part (RFC 6040 4.2).
+        EcnDrop = 74, "ecn_drop";
+        /// receive commit: the SA slot was deleted while the packet was on its way.
+        SaDeleted = 75, "sa_deleted";
+
+        /// steering: no receive descriptor was posted.
+        NoBuffer = 96, "no_buffer";
+        /// steering: the frame is longer than the posted buffer.
+        TooBig = 97, "too_big";
+        /// steering: the queue pair is off.
+        QueueOff = 98, "queue_off";
+        /// doorbell: a producer index more than the ring's slots ahead.
+        BadDoorbell = 99, "bad_doorbell";
+        /// queue: a ring's base, stride or size is out of range.
+        BadRing = 100, "bad_ring";
+        /// queue: the IOMMU refused an access to a ring.
+        RingDmaFault = 101, "ring_dma_fault";
+        /// receive_dma: the IOMMU refused to write a frame.
+        ReceiveDmaFault = 102, "receive_dma_fault";
+        /// mac: a full receive FIFO.
+        ReceiveOverflow = 103, "receive_overflow";
+    }
+}
