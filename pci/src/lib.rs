@@ -1,1 +1,17 @@
-//! What a PCI function looks like from both sides.
+//! What a PCI function looks like from both sides: [`host`] is what a driver holds, [`device`] is what a
+//! device is. Between them stand config space ([`config`]), interrupts ([`msix`]), memory that both can
+//! reach ([`memory`]), and [`time`]. [`trace`] and [`fault`] wrap any host side.
+
+pub mod config;
+pub mod device;
+pub mod fault;
+pub mod host;
+pub mod memory;
+pub mod msix;
+pub mod time;
+pub mod trace;
+
+pub use device::Device;
+pub use host::{Bar, DmaAccess, Host, HostError, Work};
+pub use memory::SharedMemory;
+pub use time::Time;

@@ -1,0 +1,301 @@
+//! Memory that a host and a device both reach.
+//!
+//! The other side may write at any time, so no Rust reference to these bytes is ever made: words are
+//! accessed atomically, ranges are copied out or in with volatile accesses. Offsets are checked; an access
+//! outside is [`OutOfBounds`] and touches nothing.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+use thiserror::Error;
+
+/// An access outside the memory, or a word access that is not aligned to 8 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("access outside shared memory")]
+pub struct OutOfBounds;
+
+/// A range of memory that a host and a device both reach: a sealed memfd on Linux, an unlinked file
+/// elsewhere. Clones share the memory; it is unmapped with the last of them.
+#[derive(Clone)]
+pub struct SharedMemory(Arc<Mapping>);
+
+struct Mapping {
+    // A raw pointer and a length beside the mapping keep the hot path free of its indirections.
+    start: *mut u8,
+    bytes: usize,
+    file: File,
+    _mapping: MmapRaw,
+}
+
+// SAFETY: the pointer is to a shared mapping that lives as long as `Mapping`, and every access through it is
+// atomic or volatile; `File` and `MmapRaw` are Send and Sync themselves.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; no access needs exclusive use of the mapping.
+unsafe impl Sync for Mapping {}
+
+impl SharedMemory {
+    /// Zeroed memory of `bytes`, rounded up to a multiple of 4096. It is sealed against change of size, so
+    /// that nobody can cut it off under a mapping.
+    pub fn new(bytes: usize) -> io::Result<Self> {
+        let bytes = bytes.max(1).next_multiple_of(4096);
+        let file = anonymous_file(bytes as u64)?;
+        let mapping = MmapOptions::new().len(bytes).map_raw(&file)?;
+        Ok(SharedMemory(Arc::new(Mapping { start: mapping.as_mut_ptr(), bytes, file, _mapping: mapping })))
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
+    /// The file behind it, for handing to another process or to the kernel.
+    pub fn file(&self) -> &File {
+        &self.0.file
+    }
+
+    /// The address of its first byte, for mapping it into an IOMMU. Dereferencing it is up to the caller.
+    pub fn address(&self) -> *mut u8 {
+        self.0.start
+    }
+
+    /// Reads the 8-byte aligned little-endian word at `offset`.
+    #[inline]
+    pub fn read_word(&self, offset: usize) -> Result<u64, OutOfBounds> {
+        Ok(u64::from_le(self.word(offset)?.load(Ordering::Relaxed)))
+    }
+
+    /// Writes the 8-byte aligned little-endian word at `offset`.
+    #[inline]
+    pub fn write_word(&self, offset: usize, value: u64) -> Result<(), OutOfBounds> {
+        self.word(offset)?.store(value.to_le(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// As [`Self::read_word`]; what the other side wrote before it released the word is seen after it.
+    #[inline]
+    pub fn read_word_acquire(&self, offset: usize) -> Result<u64, OutOfBounds> {
+        Ok(u64::from_le(self.word(offset)?.load(Ordering::Acquire)))
+    }
+
+    /// As [`Self::write_word`]; what was written before it is seen by whoever acquires the word.
+    #[inline]
+    pub fn write_word_release(&self, offset: usize, value: u64) -> Result<(), OutOfBounds> {
+        self.word(offset)?.store(value.to_le(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Copies out `bytes.len()` bytes from `offset` on.
+    #[inline]
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), OutOfBounds> {
+        self.check(offset, bytes.len())?;
+        // SAFETY: `offset + bytes.len()` is within the mapping (checked above), so every address the copy
+        // forms is inside it; the copy only makes volatile reads of it.
+        unsafe { volatile::copy_from(self.0.start.add(offset), bytes) };
+        Ok(())
+    }
+
+    /// Copies `bytes` in, from `offset` on.
+    #[inline]
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), OutOfBounds> {
+        self.check(offset, bytes.len())?;
+        // SAFETY: as in `read`; the copy only makes volatile writes to it.
+        unsafe { volatile::copy_to(self.0.start.add(offset), bytes) };
+        Ok(())
+    }
+
+    /// Writes zeros; never optimised away.
+    pub fn zeroise(&self, offset: usize, bytes: usize) -> Result<(), OutOfBounds> {
+        self.check(offset, bytes)?;
+        const ZEROS: [u8; 256] = [0; 256];
+        let mut done = 0;
+        while done < bytes {
+            let step = (bytes - done).min(ZEROS.len());
+            self.write(offset + done, &ZEROS[..step])?;
+            done += step;
+        }
+        Ok(())
+    }
+
+    /// The bytes themselves.
+    ///
+    /// # Safety
+    /// Nobody, on this side or the other, writes the range while the slice lives: the caller has taken the
+    /// buffer back from the device and the device can no longer reach it, or is trusted not to write.
+    pub unsafe fn slice(&self, offset: usize, bytes: usize) -> Result<&[u8], OutOfBounds> {
+        self.check(offset, bytes)?;
+        // SAFETY: in range (checked above), initialised (the mapping is zeroed), not written (by contract).
+        Ok(unsafe { std::slice::from_raw_parts(self.0.start.add(offset), bytes) })
+    }
+
+    #[inline]
+    fn check(&self, offset: usize, bytes: usize) -> Result<(), OutOfBounds> {
+        if offset <= self.0.bytes && bytes <= self.0.bytes - offset { Ok(()) } else { Err(OutOfBounds) }
+    }
+
+    #[inline]
+    fn word(&self, offset: usize) -> Result<&AtomicU64, OutOfBounds> {
+        self.check(offset, 8)?;
+        if !offset.is_multiple_of(8) {
+            return Err(OutOfBounds);
+        }
+        // SAFETY: in range and aligned (checked above; mappings start on a page); the memory lives as long
+        // as `self`, and both sides access words atomically or copy with volatile accesses.
+        Ok(unsafe { AtomicU64::from_ptr(self.0.start.add(offset).cast()) })
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn anonymous_file(bytes: u64) -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+    let file = memfd_create("cryptonic-dma", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&file, bytes)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(File::from(file))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn anonymous_file(bytes: u64) -> io::Result<File> {
+    let file = tempfile::tempfile()?;
+    file.set_len(bytes)?;
+    Ok(file)
+}
+
+/// Copies between private and shared memory: volatile on the shared side, 16 bytes at a time where the
+/// machine has a type for that.
+mod volatile {
+    #[cfg(target_arch = "x86_64")]
+    type Chunk = core::arch::x86_64::__m128i;
+    #[cfg(not(target_arch = "x86_64"))]
+    type Chunk = u64;
+    const CHUNK_BYTES: usize = size_of::<Chunk>();
+
+    /// Copies `to.len()` bytes from shared memory.
+    ///
+    /// # Safety
+    /// `from` and the bytes after it are in a live mapping.
+    #[inline]
+    pub(super) unsafe fn copy_from(from: *const u8, to: &mut [u8]) {
+        let bytes = to.len();
+        let to = to.as_mut_ptr();
+        let mut done = 0;
+        // SAFETY (all blocks below): `done + size <= bytes` before each access, so both pointers stay in
+        // their ranges; shared accesses are aligned because `align_offset` says so.
+        while done < bytes && !unsafe { from.add(done) }.cast::<Chunk>().is_aligned() {
+            // SAFETY: as above.
+            unsafe { to.add(done).write(from.add(done).read_volatile()) };
+            done += 1;
+        }
+        while bytes - done >= CHUNK_BYTES {
+            // SAFETY: as above; the private side may be unaligned.
+            unsafe {
+                to.add(done).cast::<Chunk>().write_unaligned(from.add(done).cast::<Chunk>().read_volatile())
+            };
+            done += CHUNK_BYTES;
+        }
+        if bytes - done >= 8 {
+            // SAFETY: as above; a chunk boundary is aligned to 8.
+            unsafe {
+                to.add(done).cast::<u64>().write_unaligned(from.add(done).cast::<u64>().read_volatile())
+            };
+            done += 8;
+        }
+        if bytes - done >= 4 {
+            // SAFETY: as above; aligned to 4.
+            unsafe {
+                to.add(done).cast::<u32>().write_unaligned(from.add(done).cast::<u32>().read_volatile())
+            };
+            done += 4;
+        }
+        while done < bytes {
+            // SAFETY: as above.
+            unsafe { to.add(done).write(from.add(done).read_volatile()) };
+            done += 1;
+        }
+    }
+
+    /// Copies `from` to shared memory.
+    ///
+    /// # Safety
+    /// `to` and the bytes after it are in a live mapping.
+    #[inline]
+    pub(super) unsafe fn copy_to(to: *mut u8, from: &[u8]) {
+        let bytes = from.len();
+        let from = from.as_ptr();
+        let mut done = 0;
+        while done < bytes && !unsafe { to.add(done) }.cast::<Chunk>().is_aligned() {
+            // SAFETY: as in `copy_from`.
+            unsafe { to.add(done).write_volatile(from.add(done).read()) };
+            done += 1;
+        }
+        while bytes - done >= CHUNK_BYTES {
+            // SAFETY: as in `copy_from`.
+            unsafe {
+                to.add(done).cast::<Chunk>().write_volatile(from.add(done).cast::<Chunk>().read_unaligned())
+            };
+            done += CHUNK_BYTES;
+        }
+        if bytes - done >= 8 {
+            // SAFETY: as in `copy_from`.
+            unsafe {
+                to.add(done).cast::<u64>().write_volatile(from.add(done).cast::<u64>().read_unaligned())
+            };
+            done += 8;
+        }
+        if bytes - done >= 4 {
+            // SAFETY: as in `copy_from`.
+            unsafe {
+                to.add(done).cast::<u32>().write_volatile(from.add(done).cast::<u32>().read_unaligned())
+            };
+            done += 4;
+        }
+        while done < bytes {
+            // SAFETY: as in `copy_from`.
+            unsafe { to.add(done).write_volatile(from.add(done).read()) };
+            done += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_give_back_what_was_put_at_every_alignment() {
+        let memory = SharedMemory::new(4096).unwrap();
+        let bytes: Vec<u8> = (0..200).map(|index| index as u8 ^ 0x5a).collect();
+        for offset in 0..40 {
+            for length in [0, 1, 3, 4, 7, 8, 12, 15, 16, 17, 31, 60, 64, 130, 200] {
+                memory.zeroise(0, 4096).unwrap();
+                memory.write(offset, &bytes[..length]).unwrap();
+                let mut whole = vec![0; 4096];
+                memory.read(0, &mut whole).unwrap();
+                assert_eq!(&whole[offset..offset + length], &bytes[..length]);
+                assert!(whole[..offset].iter().chain(&whole[offset + length..]).all(|byte| *byte == 0));
+                let mut part = vec![0; length];
+                memory.read(offset, &mut part).unwrap();
+                assert_eq!(part, &bytes[..length]);
+            }
+        }
+    }
+
+    #[test]
+    fn accesses_outside_touch_nothing() {
+        let memory = SharedMemory::new(4096).unwrap();
+        assert_eq!(memory.write(4095, &[1, 2]), Err(OutOfBounds));
+        assert_eq!(memory.read(usize::MAX, &mut [0]), Err(OutOfBounds));
+        assert_eq!(memory.read_word(4), Err(OutOfBounds));
+        assert_eq!(memory.read_word(4096), Err(OutOfBounds));
+        assert_eq!(memory.read_word(4088), Ok(0));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_file_cannot_be_cut_off() {
+        let memory = SharedMemory::new(4096).unwrap();
+        assert!(memory.file().set_len(0).is_err());
+    }
+}
