@@ -1,0 +1,147 @@
+//! A packet on its way through a NIC: one owned buffer with head- and tailroom, and what the stages know of
+//! it. Packets are recycled: in the steady state nothing is allocated.
+
+use cryptonic_pci::Time;
+use cryptonic_regs::Status;
+use cryptonic_regs::completion::ReceivedProtocol;
+use cryptonic_wire::Room;
+
+/// Room in front of a frame for an outer header and a protocol header.
+pub const HEADROOM_BYTES: usize = 128;
+/// Room behind a frame for trailer and ICV.
+pub const TAILROOM_BYTES: usize = 64;
+
+/// A packet and what the stages know of it.
+pub struct Packet {
+    storage: Box<[u8]>,
+    start: usize,
+    end: usize,
+    /// When the doorbell that announced it was accepted; it travels with the packet to the far end.
+    pub accepted_at: Time,
+    /// When its last byte arrived here.
+    pub arrived_at: Time,
+    /// What became of it so far.
+    pub status: Status,
+    /// What protected it.
+    pub protocol: ReceivedProtocol,
+    /// Receive: what lookup and opening found.
+    pub received: Received,
+}
+
+/// What the receive side found out about a packet.
+#[derive(Clone, Copy, Default)]
+pub struct Received {
+    /// Receive queue.
+    pub queue: u16,
+    /// SA slot and its generation; generation 0 is none.
+    pub sa_index: u32,
+    /// Generation of the slot when the packet looked it up.
+    pub sa_generation: u32,
+    /// SPI, or 0.
+    pub spi: u32,
+    /// Host cookie of the SA.
+    pub cookie: u32,
+    /// 64-bit sequence number, or 0.
+    pub sequence: u64,
+    /// IV as a number, or 0.
+    pub iv: u64,
+    /// Flow hash.
+    pub hash: u32,
+    /// PSP version.
+    pub psp_version: u8,
+    /// PSP S bit.
+    pub psp_sample: bool,
+    /// PSP D bit.
+    pub psp_drop: bool,
+    /// PSP device key.
+    pub psp_device_key: bool,
+    /// PSP bytes by the specification's definition: after the IV to the last payload byte.
+    pub psp_bytes: u64,
+}
+
+impl Packet {
+    /// The frame.
+    pub fn frame(&self) -> &[u8] {
+        &self.storage[self.start..self.end]
+    }
+
+    /// The frame, to be changed in place.
+    pub fn frame_mut(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..self.end]
+    }
+
+    /// Bytes of the frame, without FCS.
+    pub fn bytes(&self) -> u64 {
+        (self.end - self.start) as u64
+    }
+
+    /// Makes room for a frame of `bytes` at the usual place and gives it to be filled. `bytes` is at most the
+    /// pool's frame size.
+    pub fn place(&mut self, bytes: usize) -> &mut [u8] {
+        self.start = HEADROOM_BYTES;
+        self.end = HEADROOM_BYTES + bytes;
+        self.frame_mut()
+    }
+
+    /// Does `work` on the frame and its room; afterwards the frame is what the room says. On an error the
+    /// frame is what it was, its bytes unspecified.
+    pub fn with_room<T, E>(&mut self, work: impl FnOnce(&mut Room<'_>) -> Result<T, E>) -> Result<T, E> {
+        let mut room = Room { storage: &mut self.storage, start: self.start, end: self.end };
+        let result = work(&mut room)?;
+        (self.start, self.end) = (room.start, room.end);
+        Ok(result)
+    }
+}
+
+/// Packets that are not in use.
+pub struct PacketPool {
+    free: Vec<Box<Packet>>,
+    frame_bytes: usize,
+}
+
+impl PacketPool {
+    /// A pool of packets for frames of up to `frame_bytes`.
+    pub fn new(frame_bytes: usize) -> Self {
+        PacketPool { free: Vec::new(), frame_bytes }
+    }
+
+    /// The largest frame that [`Packet::place`] takes.
+    pub fn frame_bytes(&self) -> usize {
+        self.frame_bytes
+    }
+
+    /// Makes every further packet large enough for frames of `frame_bytes`.
+    pub fn grow(&mut self, frame_bytes: usize) {
+        if frame_bytes > self.frame_bytes {
+            self.frame_bytes = frame_bytes;
+            self.free.clear();
+        }
+    }
+
+    /// An empty packet.
+    pub fn take(&mut self) -> Box<Packet> {
+        let mut packet = self.free.pop().unwrap_or_else(|| {
+            Box::new(Packet {
+                storage: vec![0; HEADROOM_BYTES + self.frame_bytes + TAILROOM_BYTES].into_boxed_slice(),
+                start: HEADROOM_BYTES,
+                end: HEADROOM_BYTES,
+                accepted_at: Time::ZERO,
+                arrived_at: Time::ZERO,
+                status: Status::Ok,
+                protocol: ReceivedProtocol::Clear,
+                received: Received::default(),
+            })
+        });
+        packet.status = Status::Ok;
+        packet.protocol = ReceivedProtocol::Clear;
+        packet.received = Received::default();
+        packet
+    }
+
+    /// Gives a packet back. Its clear text is not wiped: it is the host's own data, not a key.
+    pub fn give(&mut self, packet: Box<Packet>) {
+        if packet.storage.len() == HEADROOM_BYTES + self.frame_bytes + TAILROOM_BYTES {
+            self.free.push(packet);
+        }
+    }
+}
