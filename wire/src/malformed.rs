@@ -1,0 +1,74 @@
+//! Everything a parser can find wrong with a frame, one entry each.
+
+use core::fmt;
+
+macro_rules! malformations {
+    ($($variant:ident $name:literal $sentence:literal)+) => {
+        /// What is wrong with a frame. Each malformation has an entry of its own, and each entry a stable
+        /// [`name`](Malformed::name) for counters, verdict tables and reports.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Malformed {
+            $(#[doc = $sentence] $variant,)+
+        }
+
+        impl Malformed {
+            /// Every entry, in the order of declaration.
+            pub const ALL: &'static [Malformed] = &[$(Malformed::$variant),+];
+
+            /// The entry's stable snake_case name.
+            pub const fn name(self) -> &'static str {
+                match self { $(Malformed::$variant => $name,)+ }
+            }
+
+            /// What the entry means, as one sentence.
+            pub const fn sentence(self) -> &'static str {
+                match self { $(Malformed::$variant => $sentence,)+ }
+            }
+        }
+    };
+}
+
+malformations! {
+    TruncatedEthernet "truncated_ethernet" "The frame ends before its 14-octet Ethernet header does."
+    TruncatedVlan "truncated_vlan" "The frame ends inside a VLAN tag or before the EtherType after it."
+    BadIpVersion "bad_ip_version" "The IP version nibble contradicts the EtherType."
+    TruncatedIpv4 "truncated_ipv4" "The frame ends before the IPv4 header, its options or its total length do."
+    BadIpv4HeaderLength "bad_ipv4_header_length" "The IPv4 header length is below five words."
+    BadIpv4TotalLength "bad_ipv4_total_length" "The IPv4 total length is shorter than the IPv4 header."
+    BadIpv4Checksum "bad_ipv4_checksum" "The IPv4 header checksum is wrong."
+    TruncatedIpv6 "truncated_ipv6" "The frame ends before the IPv6 header or its payload length does."
+    TruncatedIpv6Extension "truncated_ipv6_extension" "The IPv6 packet ends inside an extension header."
+    TooDeepExtensionChain "too_deep_extension_chain" "The IPv6 packet has more than eight extension headers."
+    Fragment "fragment" "An IP fragment carries ESP or PSP, which are opened only after reassembly."
+    TruncatedTcp "truncated_tcp" "The IP packet ends before the TCP ports do."
+    TruncatedUdp "truncated_udp" "The IP packet ends before the 8-octet UDP header does."
+    BadUdpLength "bad_udp_length" "The UDP length is below eight or past the IP payload, or under PSP is not all of it."
+    TruncatedEsp "truncated_esp" "The IP packet ends before the ESP header, IV, trailer and ICV do."
+    TruncatedPsp "truncated_psp" "The UDP payload ends before the PSP header and its 16-octet ICV do."
+    PspReservedBit "psp_reserved_bit" "The PSP header bit that is a literal one is zero."
+    PspBadVersion "psp_bad_version" "The PSP version is none of 0 to 3."
+    PspBadHeaderLength "psp_bad_header_length" "The PSP header length cannot hold its own fields or passes the payload."
+    PspCryptOffsetPastEnd "psp_crypt_offset_past_end" "The PSP crypt offset points past the last payload octet."
+    ReservedSpi "reserved_spi" "The SPI is zero (for PSP: zero in its low 31 bits), which is never on the wire."
+    NotThisProtocol "not_this_protocol" "The parse result names another protocol than the one asked for."
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.sentence())
+    }
+}
+
+impl core::error::Error for Malformed {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        for (index, entry) in Malformed::ALL.iter().enumerate() {
+            assert!(Malformed::ALL[index + 1..].iter().all(|other| other.name() != entry.name()));
+        }
+    }
+}
