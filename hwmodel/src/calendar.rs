@@ -1,5 +1,5 @@
 //! The two building blocks of closed-form timing: a resource that serves one thing at a time, and a store
-//! with a bounded number of places whose releases are known ahead.
+//! with a bounded number of units.
 
 use std::collections::VecDeque;
 
@@ -41,42 +41,57 @@ impl Calendar {
     }
 }
 
-/// A store of `capacity` units. Each taking names the time of its release, which is known when it is taken,
-/// and releases come in order.
+/// A store of a number of units, such as bytes of a buffer. Units are taken now and given back at a time that
+/// becomes known later; times of release come in order.
 #[derive(Clone, Debug)]
-pub struct Credits {
+pub struct Store {
     free: u64,
     releases: VecDeque<(Time, u64)>,
 }
 
-impl Credits {
+/// Why units cannot be taken now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// They are free at this time.
+    Until(Time),
+    /// It is not known yet when they will be.
+    Unknown,
+}
+
+impl Store {
     /// A store with all its `capacity` free.
     pub fn new(capacity: u64) -> Self {
-        Credits { free: capacity, releases: VecDeque::new() }
+        Store { free: capacity, releases: VecDeque::new() }
     }
 
-    /// The earliest time, not before `ready`, at which `units` are free; takes nothing. `units` is at most
-    /// the capacity.
+    /// Takes `units` at `now`.
     #[inline]
-    pub fn earliest(&mut self, ready: Time, units: u64) -> Time {
-        let mut earliest = ready;
-        while let Some((at, released)) = self.releases.front().copied() {
-            if at > earliest && self.free >= units {
-                break;
-            }
-            earliest = earliest.max(at);
+    pub fn take(&mut self, now: Time, units: u64) -> Result<(), Full> {
+        while let Some((at, released)) = self.releases.front().copied()
+            && at <= now
+        {
             self.free += released;
             self.releases.pop_front();
         }
-        earliest
+        if self.free >= units {
+            self.free -= units;
+            return Ok(());
+        }
+        let mut free = self.free;
+        for (at, released) in &self.releases {
+            free += released;
+            if free >= units {
+                return Err(Full::Until(*at));
+            }
+        }
+        Err(Full::Unknown)
     }
 
-    /// Takes `units`, which [`Self::earliest`] found free, until `release`.
+    /// Gives `units` back at `at`.
     #[inline]
-    pub fn take(&mut self, units: u64, release: Time) {
-        self.free = self.free.saturating_sub(units);
-        let release = self.releases.back().map_or(release, |(last, _)| release.max(*last));
-        self.releases.push_back((release, units));
+    pub fn release(&mut self, at: Time, units: u64) {
+        let at = self.releases.back().map_or(at, |(last, _)| at.max(*last));
+        self.releases.push_back((at, units));
     }
 }
 
@@ -94,11 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn credits_come_back_at_their_release() {
-        let mut credits = Credits::new(2);
-        for (ready, release, expected) in [(0, 100, 0), (0, 150, 0), (10, 200, 100), (120, 210, 150), (500, 501, 500)] {
-            assert_eq!(credits.earliest(Time(ready), 1), Time(expected));
-            credits.take(1, Time(release));
-        }
+    fn units_come_back_at_their_release() {
+        let mut store = Store::new(2);
+        assert_eq!(store.take(Time(0), 1), Ok(()));
+        assert_eq!(store.take(Time(0), 1), Ok(()));
+        assert_eq!(store.take(Time(0), 1), Err(Full::Unknown));
+        store.release(Time(100), 1);
+        store.release(Time(90), 1);
+        assert_eq!(store.take(Time(10), 2), Err(Full::Until(Time(100))));
+        assert_eq!(store.take(Time(100), 2), Ok(()));
     }
 }

@@ -4,7 +4,7 @@
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
-use cryptonic_wire::Room;
+use cryptonic_wire::{Geometry, Parsed, Room};
 
 /// Room in front of a frame for an outer header and a protocol header.
 pub const HEADROOM_BYTES: usize = 128;
@@ -26,6 +26,12 @@ pub struct Packet {
     pub protocol: ReceivedProtocol,
     /// Receive: what lookup and opening found.
     pub received: Received,
+    /// Receive: what the parser said.
+    pub parsed: Option<Parsed>,
+    /// Receive: where the lanes work.
+    pub geometry: Option<Geometry>,
+    /// Bytes it takes of the buffer between MAC and host memory.
+    pub buffer_bytes: u64,
 }
 
 /// What the receive side found out about a packet.
@@ -130,11 +136,16 @@ impl PacketPool {
                 status: Status::Ok,
                 protocol: ReceivedProtocol::Clear,
                 received: Received::default(),
+                parsed: None,
+                geometry: None,
+                buffer_bytes: 0,
             })
         });
         packet.status = Status::Ok;
         packet.protocol = ReceivedProtocol::Clear;
         packet.received = Received::default();
+        packet.parsed = None;
+        packet.geometry = None;
         packet
     }
 

@@ -40,46 +40,46 @@ enumeration! {
 
         /// rx_parse: the frame ends inside the Ethernet header.
         TruncatedEthernet = 32, "truncated_ethernet";
-        /// rx_parse: the frame ends inside a VLAN tag.
+        /// rx_parse: the frame ends inside a VLAN tag or before the EtherType after it.
         TruncatedVlan = 33, "truncated_vlan";
-        /// rx_parse: the frame ends inside the IPv4 header.
-        TruncatedIpv4 = 34, "truncated_ipv4";
-        /// rx_parse: the frame ends inside the IPv6 header or an extension header.
-        TruncatedIpv6 = 35, "truncated_ipv6";
         /// rx_parse: the version in the IP header is not that of the EtherType.
-        BadIpVersion = 36, "bad_ip_version";
+        BadIpVersion = 34, "bad_ip_version";
+        /// rx_parse: the frame ends before the IPv4 header, its options or its total length do.
+        TruncatedIpv4 = 35, "truncated_ipv4";
         /// rx_parse: the IPv4 header length is below 5 words.
-        BadIpv4HeaderLength = 37, "bad_ipv4_header_length";
-        /// rx_parse: the IPv4 total length is shorter than the header or longer than the frame.
-        BadIpv4TotalLength = 38, "bad_ipv4_total_length";
+        BadIpv4HeaderLength = 36, "bad_ipv4_header_length";
+        /// rx_parse: the IPv4 total length is shorter than the header.
+        BadIpv4TotalLength = 37, "bad_ipv4_total_length";
         /// rx_parse: the IPv4 header checksum is wrong.
-        BadIpv4Checksum = 39, "bad_ipv4_checksum";
-        /// rx_parse: the IPv6 payload length is longer than the frame.
-        BadIpv6PayloadLength = 40, "bad_ipv6_payload_length";
+        BadIpv4Checksum = 38, "bad_ipv4_checksum";
+        /// rx_parse: the frame ends before the IPv6 header or its payload length does.
+        TruncatedIpv6 = 39, "truncated_ipv6";
+        /// rx_parse: the packet ends inside an IPv6 extension header.
+        TruncatedIpv6Extension = 40, "truncated_ipv6_extension";
         /// rx_parse: more than 8 extension headers.
-        ChainTooDeep = 41, "chain_too_deep";
+        TooDeepExtensionChain = 41, "too_deep_extension_chain";
         /// rx_parse: a fragment of a protected packet; it is never opened (RFC 4303 3.4.1).
         Fragment = 42, "fragment";
+        /// rx_parse: the packet ends before the TCP ports do.
+        TruncatedTcp = 43, "truncated_tcp";
         /// rx_parse: the packet ends inside the UDP header.
-        TruncatedUdp = 43, "truncated_udp";
-        /// rx_parse: the UDP length is shorter than its header or longer than the packet.
-        BadUdpLength = 44, "bad_udp_length";
-        /// rx_parse: the packet ends inside the ESP header, or has no room for trailer and ICV.
-        TruncatedEsp = 45, "truncated_esp";
-        /// rx_parse: an SPI that is never on the wire (RFC 4303 2.1).
-        ReservedSpi = 46, "reserved_spi";
-        /// rx_parse: the packet ends inside the PSP header, or has no room for the ICV.
+        TruncatedUdp = 44, "truncated_udp";
+        /// rx_parse: the UDP length is shorter than its header, longer than the packet, or under PSP not all of it.
+        BadUdpLength = 45, "bad_udp_length";
+        /// rx_parse: the packet ends before ESP header, IV, trailer and ICV do.
+        TruncatedEsp = 46, "truncated_esp";
+        /// rx_parse: the packet ends before the PSP header and its ICV do.
         TruncatedPsp = 47, "truncated_psp";
-        /// rx_parse: PSP version reserved.
-        PspVersion = 48, "psp_version";
         /// rx_parse: the bit of the PSP header that is always 1 is 0.
-        PspLiteralBit = 49, "psp_literal_bit";
-        /// rx_parse: the PSP header extension length is below what the header needs.
-        PspHeaderLength = 50, "psp_header_length";
-        /// rx_parse: the crypt offset is past the end of the payload.
-        PspCryptOffset = 51, "psp_crypt_offset";
-        /// rx_parse: PSP SPI with its low 31 bits 0.
-        PspReservedSpi = 52, "psp_reserved_spi";
+        PspReservedBit = 48, "psp_reserved_bit";
+        /// rx_parse: a reserved PSP version.
+        PspBadVersion = 49, "psp_bad_version";
+        /// rx_parse: the PSP header length cannot hold its own fields or passes the payload.
+        PspBadHeaderLength = 50, "psp_bad_header_length";
+        /// rx_parse: the crypt offset points past the end of the payload.
+        PspCryptOffsetPastEnd = 51, "psp_crypt_offset_past_end";
+        /// rx_parse: an SPI that is never on the wire: 0 (RFC 4303 2.1), for PSP 0 in its low 31 bits.
+        ReservedSpi = 52, "reserved_spi";
 
         /// sa_lookup: no inbound SA for this protocol, SPI and destination.
         NoSa = 64, "no_sa";

@@ -1,0 +1,142 @@
+//! Descriptor fetch and prefetch: reads of the transmit and receive rings, queue pairs in turn.
+
+use cryptonic_regs::Status;
+use cryptonic_regs::descriptor::{ReceiveDescriptor, Security, TransmitDescriptor};
+
+use crate::events::{Descriptors, Pending};
+use crate::nic::Nic;
+use crate::packet::PacketPool;
+
+/// Bytes of a transmit slot without key words.
+const BASE_STRIDE_BYTES: u32 = 32;
+
+impl Nic {
+    /// Asks for transmit descriptors as far as prefetch allows.
+    pub(crate) fn fetch_transmit(&mut self) {
+        let queue_pairs = self.queues.len() as u16;
+        let (batch, limit) =
+            (self.parameters.descriptors.transmit_fetch as u32, self.parameters.descriptors.transmit_prefetch as u32);
+        let mut idle = 0;
+        while idle < queue_pairs {
+            let queue = self.transmit.turn;
+            self.transmit.turn = (queue + 1) % queue_pairs;
+            let pair = &mut self.queues[usize::from(queue)];
+            let prefetched = &mut self.transmit.prefetched[usize::from(queue)];
+            let wanted = if pair.running() { pair.transmit.unfetched() } else { 0 };
+            let count = wanted
+                .min(batch)
+                .min(limit.saturating_sub(*prefetched))
+                .min(if wanted == 0 { 0 } else { pair.transmit.slots_to_end(pair.transmit.fetched) });
+            if count == 0 {
+                idle += 1;
+                continue;
+            }
+            idle = 0;
+            let first = pair.transmit.fetched;
+            pair.transmit.fetched = first.wrapping_add(count);
+            *prefetched += count;
+            let done = self.pcie.read(self.now, u64::from(count * pair.transmit.stride));
+            self.events
+                .transmit_descriptors
+                .push(done, Descriptors { queue, epoch: pair.epoch, first, count });
+        }
+    }
+
+    /// Transmit descriptors are here: checks them and lines them up for gathering.
+    pub(crate) fn transmit_descriptors_arrived(&mut self, descriptors: Descriptors) {
+        let Descriptors { queue, epoch, first, count } = descriptors;
+        for index in (0..count).map(|offset| first.wrapping_add(offset)) {
+            if self.queue_epoch(queue) != Some(epoch) {
+                return;
+            }
+            let pair = &mut self.queues[usize::from(queue)];
+            let mut words = [0; 8];
+            let (address, used) = (pair.transmit.slot(index), (pair.transmit.stride / 8) as usize);
+            if self.memory.read_words(address, &mut words[..used]).is_err() {
+                self.quarantine(queue, Status::RingDmaFault);
+                return;
+            }
+            let pair = &mut self.queues[usize::from(queue)];
+            let accepted_at = pair.accepted_at(index);
+            let with_key = pair.transmit.stride > BASE_STRIDE_BYTES;
+            let fault = check(&words, with_key, self.parameters.capacity.frame_bytes);
+            self.transmit.pending.push_back(Pending { queue, epoch, words, accepted_at, fault });
+        }
+        self.gather();
+    }
+
+    /// Asks for receive descriptors when half of the store has been used.
+    pub(crate) fn fetch_receive(&mut self, queue: u16) {
+        let (batch, limit) =
+            (self.parameters.descriptors.receive_fetch as u32, self.parameters.descriptors.receive_prefetch as u32);
+        let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else { return };
+        let outstanding = |pair: &crate::queue::QueuePair| pair.receive.fetched.wrapping_sub(pair.receive.consumer);
+        if outstanding(pair) > limit / 2 {
+            return;
+        }
+        loop {
+            let unfetched = pair.receive.unfetched();
+            let room = limit.saturating_sub(outstanding(pair));
+            let count = unfetched.min(batch).min(room);
+            let count = if count == 0 { 0 } else { count.min(pair.receive.slots_to_end(pair.receive.fetched)) };
+            if count == 0 {
+                return;
+            }
+            let first = pair.receive.fetched;
+            pair.receive.fetched = first.wrapping_add(count);
+            let done = self.pcie.read(self.now, u64::from(count * pair.receive.stride));
+            self.events.receive_descriptors.push(done, Descriptors { queue, epoch: pair.epoch, first, count });
+        }
+    }
+
+    /// Receive descriptors are here: packets that wait for one go on.
+    pub(crate) fn receive_descriptors_arrived(&mut self, descriptors: Descriptors, pool: &mut PacketPool) {
+        let Descriptors { queue, epoch, first, count } = descriptors;
+        if self.queue_epoch(queue) != Some(epoch) {
+            return;
+        }
+        for index in (0..count).map(|offset| first.wrapping_add(offset)) {
+            let pair = &mut self.queues[usize::from(queue)];
+            let mut words = [0; 2];
+            if self.memory.read_words(pair.receive.slot(index), &mut words).is_err() {
+                self.quarantine(queue, Status::RingDmaFault);
+                return;
+            }
+            pair.buffers.push_back(ReceiveDescriptor::of_words(&words));
+        }
+        while let Some(pair) = self.queues.get_mut(usize::from(queue))
+            && !pair.buffers.is_empty()
+            && let Some(packet) = pair.waiting.pop_front()
+        {
+            self.deliver(packet, pool);
+        }
+    }
+
+    /// Stops a queue pair; what it held is forgotten.
+    pub(crate) fn quarantine(&mut self, queue: u16, cause: Status) {
+        self.count(cause);
+        if let Some(pair) = self.queues.get_mut(usize::from(queue)) {
+            pair.quarantine(cause);
+            self.transmit.prefetched[usize::from(queue)] = 0;
+        }
+    }
+}
+
+/// What is wrong with a transmit descriptor, or `Ok`.
+fn check(words: &[u64; 8], with_key: bool, frame_bytes: u64) -> Status {
+    let [address, control, security, reserved, ..] = *words;
+    let descriptor = TransmitDescriptor::of_words(&[address, control, security, reserved]);
+    let control = descriptor.control;
+    let security_known = match Security::of_number(u32::from(control.security())) {
+        Some(Security::Clear | Security::Sa) => true,
+        Some(Security::PspKey) => with_key,
+        None => false,
+    };
+    if !security_known || !control.end_of_packet() || control.length() == 0 || reserved != 0 {
+        Status::BadDescriptor
+    } else if u64::from(control.length()) > frame_bytes {
+        Status::TooLong
+    } else {
+        Status::Ok
+    }
+}

@@ -1,0 +1,58 @@
+//! Gather: reads each packet whole into the transmit buffer (store and forward), in the order of the
+//! descriptors, one read a cycle, as far as the buffer has room.
+
+use cryptonic_pci::Time;
+use cryptonic_regs::Status;
+use cryptonic_regs::descriptor::TransmitControl;
+
+use crate::calendar::Full;
+use crate::nic::Nic;
+
+/// What a packet may grow by under protection: outer IPv6 header, UDP, PSP or ESP, trailer and ICV.
+const GROWTH_BYTES: u64 = 128;
+
+impl Nic {
+    /// Asks for the packets of the descriptors at hand.
+    pub(crate) fn gather(&mut self) {
+        while let Some(pending) = self.transmit.pending.front() {
+            let queue = usize::from(pending.queue);
+            let stale = self.queue_epoch(pending.queue) != Some(pending.epoch);
+            if !stale && pending.fault == Status::Ok {
+                let bytes = u64::from(TransmitControl::from(pending.words[1]).length());
+                match self.transmit.buffer.take(self.now, bytes + GROWTH_BYTES) {
+                    Ok(()) => {}
+                    Err(Full::Until(time)) => {
+                        if self.events.gather_retry.next() == Time::NEVER {
+                            self.events.gather_retry.push(time, ());
+                        }
+                        return;
+                    }
+                    // A packet on its way will say when it leaves, and call again.
+                    Err(Full::Unknown) => return,
+                }
+                let start = self.transmit.gather.serve(self.now, self.cycle);
+                let done = self.pcie.read(start, bytes);
+                let pending = *pending;
+                self.events.gathered.push(done, pending);
+            } else if !stale {
+                // Told in its place among the packets of its queue.
+                let time = self.now.max(self.events.gathered.last());
+                let pending = *pending;
+                self.events.gathered.push(time, pending);
+            }
+            if !stale && let Some(prefetched) = self.transmit.prefetched.get_mut(queue) {
+                *prefetched = prefetched.saturating_sub(1);
+            }
+            self.transmit.pending.pop_front();
+        }
+        self.fetch_transmit();
+    }
+
+    /// Gives the transmit buffer's bytes of a packet back at `left`.
+    pub(crate) fn release_gathered(&mut self, control: TransmitControl, left: Time) {
+        self.transmit.buffer.release(left, u64::from(control.length()) + GROWTH_BYTES);
+        if !self.transmit.pending.is_empty() {
+            self.gather();
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The NIC: its stages, joined. Each stage's file holds its state and what it does; here is who hands what
+//! to whom, and when.
+//!
+//! ```text
+//!   doorbell ─▶ descriptor_fetch ─▶ gather ─▶ transmit_commit ─▶ lanes ─▶ reorder ─▶ mac ─▶ wire
+//!   host ◀─ steering ◀─ receive_commit ◀─ reorder ◀─ lanes ◀─ rx_geometry ◀─ sa_lookup ◀─ rx_parse ◀─ wire
+//! ```
+
+use cryptonic_pci::config::{ConfigSpace, Identity};
+use cryptonic_pci::host::Bar;
+use cryptonic_pci::msix::MsixTable;
+use cryptonic_pci::{Device, Time};
+use cryptonic_regs::bar0::{BAR0_BYTES, Control, PspControl};
+use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
+use cryptonic_regs::{PCI_CLASS, PCI_DEVICE_ID, PCI_VENDOR_ID, Status};
+
+use crate::calendar::{Calendar, Store};
+use crate::counters::Counters;
+use crate::events::{Events, HostWrite, Kind};
+use crate::host_memory::HostMemory;
+use crate::key_derivation::KeyDerivation;
+use crate::lanes::{ContextCache, Lanes};
+use crate::mac::Mac;
+use crate::management::Management;
+use crate::packet::{Packet, PacketPool};
+use crate::parameters::Parameters;
+use crate::pcie::Pcie;
+use crate::queue::QueuePair;
+use crate::rx_parse::RxParseTiming;
+use crate::sa_table::SaTable;
+
+/// UDP port of PSP after reset.
+const PSP_UDP_PORT: u16 = 1000;
+
+/// One NIC.
+pub struct Nic {
+    pub(crate) parameters: Parameters,
+    pub(crate) cycle: Time,
+    pub(crate) now: Time,
+    pub(crate) serial: u64,
+    pub(crate) config: ConfigSpace,
+    pub(crate) msix: MsixTable,
+    pub(crate) memory: HostMemory,
+    pub(crate) pcie: Pcie,
+    pub(crate) events: Events,
+    pub(crate) counters: Counters,
+    pub(crate) control: Control,
+    pub(crate) psp_control: PspControl,
+    pub(crate) latched_high: u32,
+    pub(crate) written_high: u32,
+    pub(crate) queues: Vec<QueuePair>,
+    pub(crate) sa_table: SaTable,
+    pub(crate) keys: KeyDerivation,
+    pub(crate) context_cache: ContextCache,
+    pub(crate) management: Management,
+    pub(crate) keys_zeroised: bool,
+    pub(crate) transmit: Transmit,
+    pub(crate) receive: Receive,
+    pub(crate) flow_key: (u64, u64),
+    /// Register accesses that no register answers.
+    pub(crate) reserved_accesses: u64,
+    /// Drops on receive, in order, while somebody asks for them.
+    pub(crate) drops: Option<Vec<Status>>,
+}
+
+/// State of the transmit stages.
+pub(crate) struct Transmit {
+    /// Queue pair whose turn it is to fetch.
+    pub(crate) turn: u16,
+    /// Descriptors at hand, to be gathered.
+    pub(crate) pending: std::collections::VecDeque<crate::events::Pending>,
+    /// Descriptors fetched or asked for and not yet gathered, per queue pair.
+    pub(crate) prefetched: Vec<u32>,
+    pub(crate) buffer: Store,
+    pub(crate) gather: Calendar,
+    pub(crate) commit: Calendar,
+    pub(crate) lanes: Lanes,
+    pub(crate) bus: Calendar,
+    pub(crate) mac: Mac,
+    /// Counts outer IPv4 packets that may be fragmented.
+    pub(crate) identification: u16,
+    /// Packets of an earlier reset do not leave.
+    pub(crate) last_report: Time,
+}
+
+/// State of the receive stages.
+pub(crate) struct Receive {
+    pub(crate) buffer: Store,
+    pub(crate) parse: RxParseTiming,
+    pub(crate) lanes: Lanes,
+    pub(crate) commit: Calendar,
+    pub(crate) parse_busy: Time,
+}
+
+/// What the rest of the world has to do with an event.
+pub(crate) enum Effect {
+    /// Nothing.
+    None,
+    /// A frame goes onto the line.
+    Sent(Box<Packet>, Time),
+    /// The host can see something new.
+    Visible,
+    /// The host can see a received packet: how long it took from doorbell to here.
+    Received(Time),
+    /// The host gets interrupt `vector`.
+    Interrupt(u32),
+}
+
+impl Nic {
+    /// A NIC after power-on.
+    pub(crate) fn new(parameters: &Parameters, serial: u64, seed: u64) -> Self {
+        let queue_pairs = parameters.capacity.queue_pairs as u16;
+        let vectors = queue_pairs + 1;
+        let receive_parse = RxParseTiming::new(parameters.pipeline.parse_results);
+        let mut nic = Nic {
+            cycle: parameters.cycle(),
+            now: Time::ZERO,
+            serial,
+            config: ConfigSpace::new(Identity {
+                vendor: PCI_VENDOR_ID,
+                device: PCI_DEVICE_ID,
+                revision: 1,
+                class: PCI_CLASS,
+                bar_bytes: [
+                    BAR0_BYTES,
+                    (u32::from(queue_pairs) * DOORBELL_PAGE_BYTES).next_power_of_two(),
+                    0x1000,
+                ],
+                vectors,
+            }),
+            msix: MsixTable::new(vectors),
+            memory: HostMemory::default(),
+            pcie: Pcie::new(&parameters.pcie),
+            events: Events::default(),
+            counters: Counters::default(),
+            control: Control::new(),
+            psp_control: PspControl::new().with_udp_port(PSP_UDP_PORT),
+            latched_high: 0,
+            written_high: 0,
+            queues: (0..queue_pairs).map(|_| QueuePair::default()).collect(),
+            sa_table: SaTable::new(parameters.capacity.sa_slots as usize),
+            keys: KeyDerivation::new(parameters, seed),
+            context_cache: ContextCache::new(parameters),
+            management: Management::new(parameters),
+            keys_zeroised: true,
+            transmit: Transmit {
+                turn: 0,
+                pending: std::collections::VecDeque::new(),
+                prefetched: vec![0; usize::from(queue_pairs)],
+                buffer: Store::new(parameters.mac.transmit_buffer_bytes),
+                gather: Calendar::default(),
+                commit: Calendar::default(),
+                lanes: Lanes::new(parameters),
+                bus: Calendar::default(),
+                mac: Mac::new(&parameters.mac),
+                identification: 0,
+                last_report: Time::ZERO,
+            },
+            receive: Receive {
+                buffer: Store::new(parameters.mac.receive_buffer_bytes),
+                parse: receive_parse,
+                lanes: Lanes::new(parameters),
+                commit: Calendar::default(),
+                parse_busy: Time::ZERO,
+            },
+            flow_key: (seed ^ 0x0f1e_2d3c_4b5a_6978, seed.rotate_left(32) ^ 0x8796_a5b4_c3d2_e1f0),
+            reserved_accesses: 0,
+            drops: None,
+            parameters: parameters.clone(),
+        };
+        nic.boot_firmware(Time::ZERO);
+        nic
+    }
+
+    /// Does the next event, which is at `time`.
+    #[inline]
+    pub(crate) fn step(&mut self, time: Time, kind: Kind, pool: &mut PacketPool) -> Effect {
+        self.now = time;
+        match kind {
+            Kind::RegisterWrite => {
+                if let Some(write) = self.events.register_writes.pop() {
+                    self.register_write(write.bar, write.offset, write.value);
+                }
+                Effect::None
+            }
+            Kind::Engine => {
+                self.events.engine.pop();
+                self.engine_done();
+                Effect::None
+            }
+            Kind::AdminCommand => {
+                self.events.admin_command.pop();
+                self.admin_command_arrived();
+                Effect::None
+            }
+            Kind::Firmware => {
+                self.events.firmware.pop();
+                self.run_firmware();
+                Effect::None
+            }
+            Kind::TransmitDescriptors => {
+                if let Some(descriptors) = self.events.transmit_descriptors.pop() {
+                    self.transmit_descriptors_arrived(descriptors);
+                }
+                Effect::None
+            }
+            Kind::ReceiveDescriptors => {
+                if let Some(descriptors) = self.events.receive_descriptors.pop() {
+                    self.receive_descriptors_arrived(descriptors, pool);
+                }
+                Effect::None
+            }
+            Kind::GatherRetry => {
+                self.events.gather_retry.pop();
+                self.gather();
+                Effect::None
+            }
+            Kind::Gathered => match self.events.gathered.pop() {
+                Some(pending) => self.transmit_commit(&pending, pool),
+                None => Effect::None,
+            },
+            Kind::TransmitReport => {
+                if let Some(report) = self.events.transmit_reports.pop() {
+                    self.write_transmit_report(&report);
+                }
+                Effect::None
+            }
+            Kind::WireArrival => {
+                if let Some(packet) = self.events.wire_arrivals.pop() {
+                    self.wire_arrival(packet, pool);
+                }
+                Effect::None
+            }
+            Kind::ReceiveCommit => {
+                if let Some(packet) = self.events.receive_commits.pop() {
+                    self.receive_commit(packet, pool);
+                }
+                Effect::None
+            }
+            Kind::HostWrite => match self.events.host_writes.pop() {
+                Some(write) => self.host_write(write, pool),
+                None => Effect::None,
+            },
+        }
+    }
+
+    /// A write reaches host memory.
+    fn host_write(&mut self, write: HostWrite, pool: &mut PacketPool) -> Effect {
+        match write {
+            HostWrite::Receive { queue, epoch, buffer, completion, words, packet } => {
+                let accepted_at = packet.accepted_at;
+                let landed = self.queue_epoch(queue) == Some(epoch)
+                    && self.memory.write(buffer, packet.frame()).is_ok()
+                    && self.memory.write_words(completion, &words).is_ok();
+                pool.give(packet);
+                if !landed {
+                    return Effect::None;
+                }
+                self.raise_queue_interrupt(queue);
+                if accepted_at == Time::ZERO { Effect::Visible } else { Effect::Received(self.now - accepted_at) }
+            }
+            HostWrite::Transmit { queue, epoch, completion, words } => {
+                if self.queue_epoch(queue) != Some(epoch) || self.memory.write_words(completion, &words).is_err() {
+                    return Effect::None;
+                }
+                self.raise_queue_interrupt(queue);
+                Effect::Visible
+            }
+            HostWrite::Admin { completion, words, vector } => {
+                if self.memory.write_words(completion, &words).is_err() {
+                    return Effect::None;
+                }
+                self.raise_interrupt(vector);
+                Effect::Visible
+            }
+            HostWrite::Bytes { address, bytes } => {
+                // A fault is counted by the memory itself; the operation's outcome was told when the write
+                // was posted, as for any posted write.
+                let _ = self.memory.write(address, &bytes);
+                Effect::None
+            }
+            HostWrite::Interrupt(message) => Effect::Interrupt(message.data),
+        }
+    }
+
+    pub(crate) fn queue_epoch(&self, queue: u16) -> Option<u32> {
+        self.queues.get(usize::from(queue)).filter(|pair| pair.running()).map(|pair| pair.epoch)
+    }
+
+    fn raise_queue_interrupt(&mut self, queue: u16) {
+        let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
+        if std::mem::take(&mut pair.armed) {
+            let vector = u16::from(pair.control.vector());
+            self.raise_interrupt(vector);
+        }
+    }
+
+    pub(crate) fn raise_interrupt(&mut self, vector: u16) {
+        if let Some(message) = self.msix.fire(vector, self.config.msix_enabled()) {
+            self.send_message(message);
+        }
+    }
+
+    pub(crate) fn send_message(&mut self, message: cryptonic_pci::msix::Message) {
+        let written = self.pcie.write(self.now, 4);
+        self.events.host_writes.push(written.visible, HostWrite::Interrupt(message));
+    }
+
+    /// Counts a packet's end.
+    #[inline]
+    pub(crate) fn count(&mut self, status: Status) {
+        self.counters.statuses[status.number() as usize] += 1;
+    }
+
+    /// Drops a received packet.
+    pub(crate) fn drop_received(&mut self, packet: Box<Packet>, status: Status, pool: &mut PacketPool) {
+        self.count(status);
+        if let Some(drops) = &mut self.drops {
+            drops.push(status);
+        }
+        self.receive.buffer.release(self.now, packet.buffer_bytes);
+        pool.give(packet);
+    }
+
+    /// Whether packets may pass.
+    pub(crate) fn enabled(&self) -> bool {
+        self.control.enable()
+    }
+}
+
+impl Device for Nic {
+    fn config_read(&mut self, offset: u16) -> u32 {
+        self.config.read(offset)
+    }
+
+    fn config_write(&mut self, offset: u16, value: u32) {
+        self.config.write(offset, value);
+        self.memory.bus_master = self.config.bus_master();
+        if self.config.take_reset_request() {
+            self.reset();
+        }
+    }
+
+    fn bar_read(&mut self, bar: Bar, offset: u32) -> u32 {
+        self.register_read(bar, offset)
+    }
+
+    fn bar_write(&mut self, bar: Bar, offset: u32, value: u32) {
+        self.register_write(bar, offset, value);
+    }
+
+    fn bar_push(&mut self, bar: Bar, offset: u32, line: &[u8; 64]) {
+        for (index, word) in line.chunks_exact(4).enumerate() {
+            let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            self.register_write(bar, offset + index as u32 * 4, value);
+        }
+    }
+
+    fn reset(&mut self) {
+        // What was on its way is gone: nothing of it reaches host memory or the line.
+        let kept = std::mem::take(&mut self.events.wire_arrivals);
+        self.events = Events::default();
+        self.events.wire_arrivals = kept;
+        self.config.reset();
+        self.memory.bus_master = false;
+        self.msix.reset();
+        self.control = Control::new();
+        self.psp_control = PspControl::new().with_udp_port(PSP_UDP_PORT);
+        self.queues.iter_mut().for_each(|pair| {
+            pair.disable();
+            pair.control = Default::default();
+            pair.bases = [0; 4];
+        });
+        self.sa_table.reset();
+        self.keys.reset();
+        self.context_cache = ContextCache::new(&self.parameters);
+        self.keys_zeroised = true;
+        self.transmit.pending.clear();
+        self.transmit.prefetched.fill(0);
+        self.transmit.buffer = Store::new(self.parameters.mac.transmit_buffer_bytes);
+        self.receive.buffer = Store::new(self.parameters.mac.receive_buffer_bytes);
+        self.counters = Counters::default();
+        self.management = Management::new(&self.parameters);
+        self.boot_firmware(self.now);
+    }
+}

@@ -1,0 +1,202 @@
+//! The receive side up to commit: parse, SA lookup or key derivation, geometry, advisory replay check, lanes.
+//!
+//! Bytes are opened here, in the NIC's own buffer; whether they count is decided at commit, and nothing
+//! reaches host memory before.
+
+use cryptonic_crypto::{Cipher, GcmKey};
+use cryptonic_pci::Time;
+use cryptonic_regs::Status;
+use cryptonic_regs::completion::ReceivedProtocol;
+use cryptonic_wire::psp::{self, Version};
+use cryptonic_wire::sequence::{self, Verdict};
+use cryptonic_wire::{Geometry, Parsed, Protocol, esp};
+use zeroize::Zeroizing;
+
+use crate::mac::FCS_BYTES;
+use crate::nic::Nic;
+use crate::packet::{Packet, PacketPool};
+use crate::rx_parse::{self, Arrival};
+
+/// A packet on its way through the lanes.
+struct Opening {
+    /// When it is ready for a lane.
+    ready: Time,
+    /// Whether its key was made for it.
+    fresh_key: bool,
+}
+
+impl Nic {
+    /// A frame's last bit is here.
+    pub(crate) fn wire_arrival(&mut self, mut packet: Box<Packet>, pool: &mut PacketPool) {
+        self.counters.received_frames += 1;
+        self.counters.received_bytes += packet.bytes() + FCS_BYTES;
+        packet.arrived_at = self.now;
+        packet.buffer_bytes = 0;
+        if !self.enabled() {
+            self.drop_received(packet, Status::QueueOff, pool);
+            return;
+        }
+        if packet.bytes() > self.parameters.capacity.frame_bytes + MARGIN_BYTES {
+            self.drop_received(packet, Status::TooBig, pool);
+            return;
+        }
+        if self.receive.buffer.take(self.now, packet.bytes()).is_err() {
+            self.drop_received(packet, Status::ReceiveOverflow, pool);
+            return;
+        }
+        packet.buffer_bytes = packet.bytes();
+
+        let parsed_at = self.parse_time(packet.bytes());
+        let parsed = match rx_parse::parse(packet.frame(), self.psp_control.udp_port()) {
+            Ok(parsed) => parsed,
+            Err(status) => {
+                self.count_psp_fault(status);
+                self.drop_received(packet, status, pool);
+                return;
+            }
+        };
+        packet.parsed = Some(parsed);
+        let looked_up = parsed_at + self.cycle.times(self.parameters.pipeline.lookup_latency_cycles);
+        let opening = match parsed.protocol {
+            Protocol::Other => Ok(None),
+            Protocol::Esp => self.open_esp(&mut packet, &parsed, looked_up).map(Some),
+            Protocol::Psp => self.open_psp(&mut packet, &parsed, looked_up).map(Some),
+        };
+        let opening = match opening {
+            Ok(opening) => opening,
+            Err(status) => {
+                self.drop_received(packet, status, pool);
+                return;
+            }
+        };
+        let left_lanes = match (&opening, &packet.geometry) {
+            (Some(opening), Some(geometry)) => self.receive.lanes.pass(opening.ready, geometry, opening.fresh_key),
+            _ => self.receive.lanes.bypass(looked_up),
+        };
+        let interval = self.cycle.times(self.parameters.pipeline.commit_interval_cycles);
+        let commit_at = self.receive.commit.serve(left_lanes, interval) + interval;
+        let received = packet.received;
+        if received.sa_generation != 0
+            && let Some(sa) = self.sa_table.usable(received.sa_index, received.sa_generation)
+        {
+            sa.busy_until = sa.busy_until.max(commit_at);
+        }
+        self.events.receive_commits.push(commit_at, packet);
+    }
+
+    /// When the parser's result of a packet that is here now is taken. The packet is in the receive buffer
+    /// whole, so its beats come one a cycle, and lookup takes a result a cycle.
+    fn parse_time(&mut self, bytes: u64) -> Time {
+        let first_beat = self.now.0.div_ceil(self.cycle.0);
+        let beats = bytes.div_ceil(self.parameters.pipeline.bus_bytes).max(1);
+        let passage = self.receive.parse.pass(Arrival { first_beat, latest_skew: first_beat, beats });
+        self.receive.parse.take(passage.result);
+        self.receive.parse_busy += self.cycle.times(beats);
+        self.cycle.times(passage.result + 1)
+    }
+
+    fn open_esp(&mut self, packet: &mut Packet, parsed: &Parsed, looked_up: Time) -> Result<Opening, Status> {
+        let plain = &parsed.plain;
+        let (index, sa) =
+            self.sa_table.lookup(parsed.spi, plain.ip_version, &plain.destination).ok_or(Status::NoSa)?;
+        let sequence = if sa.esp.extended_sequence {
+            sequence::infer(sa.window.top(), parsed.sequence, window_or_half(sa.window.window()))
+                .map_err(|_| Status::BadSequence)?
+        } else if parsed.sequence == 0 {
+            return Err(Status::BadSequence);
+        } else {
+            u64::from(parsed.sequence)
+        };
+        replay_status(sa.window.check(sequence))?;
+        let extended = sa.esp.extended_sequence.then_some(sequence);
+        let geometry =
+            esp::receive_geometry(parsed, packet.frame(), sa.esp.salt, extended, sa.esp.icv_length)
+                .map_err(rx_parse::verdict)?;
+        packet.protocol = ReceivedProtocol::Esp;
+        packet.received.sa_index = index;
+        packet.received.sa_generation = sa.generation;
+        packet.received.spi = parsed.spi;
+        packet.received.cookie = sa.cookie;
+        packet.received.queue = sa.receive_queue;
+        packet.received.sequence = sequence;
+        packet.received.iv = iv_of(&geometry);
+        if geometry.open(&sa.key, packet.frame_mut()).is_err() {
+            packet.status = Status::IcvMismatch;
+        }
+        packet.geometry = Some(geometry);
+        Ok(Opening { ready: self.context_cache.fetch(looked_up, index), fresh_key: false })
+    }
+
+    fn open_psp(&mut self, packet: &mut Packet, parsed: &Parsed, looked_up: Time) -> Result<Opening, Status> {
+        let offset = parsed.security_offset;
+        let header = packet
+            .frame()
+            .get(offset..parsed.plain.l3_end)
+            .ok_or(Status::TruncatedPsp)
+            .and_then(|bytes| psp::Header::parse(bytes).map_err(rx_parse::verdict))?;
+        let bad = |nic: &mut Nic, status| {
+            nic.counters.psp.received_bad += 1;
+            Err(status)
+        };
+        let enabled = self.psp_control.receive_versions() >> header.version.code() & 1 == 1;
+        let cipher = match header.version {
+            Version::AesGcm128 if enabled => Cipher::AesGcm128,
+            Version::AesGcm256 if enabled => Cipher::AesGcm256,
+            _ => return bad(self, Status::PspVersionDisabled),
+        };
+        let geometry = psp::geometry(&header, offset, parsed.plain.l3_end).map_err(rx_parse::verdict)?;
+        let mut key = Zeroizing::new([0_u8; 32]);
+        let Some(length) = self.keys.receive_key(header.version, header.spi, &mut key) else {
+            return bad(self, Status::PspNoDeviceKey);
+        };
+        let key = GcmKey::new(cipher, &key[..length]).map_err(|_| Status::PspNoDeviceKey)?;
+        packet.protocol = ReceivedProtocol::Psp;
+        packet.received.spi = header.spi;
+        packet.received.iv = header.iv;
+        packet.received.psp_version = header.version.code();
+        packet.received.psp_sample = header.sample;
+        packet.received.psp_drop = header.drop;
+        packet.received.psp_device_key = header.spi >> 31 == 1;
+        packet.received.psp_bytes = psp::counted_octets(offset, parsed.plain.l3_end) as u64;
+        if geometry.open(&key, packet.frame_mut()).is_err() {
+            packet.status = Status::IcvMismatch;
+        }
+        packet.geometry = Some(geometry);
+        Ok(Opening { ready: self.keys.derive_time(looked_up, header.version), fresh_key: true })
+    }
+
+    /// The specification's counters of packets that do not get as far as the lanes.
+    fn count_psp_fault(&mut self, status: Status) {
+        match status {
+            Status::TruncatedPsp | Status::PspBadHeaderLength | Status::PspCryptOffsetPastEnd => {
+                self.counters.psp.received_errors += 1;
+            }
+            Status::PspBadVersion | Status::PspReservedBit => self.counters.psp.received_bad += 1,
+            _ => {}
+        }
+    }
+}
+
+/// Room above the largest frame for what protection adds to it.
+const MARGIN_BYTES: u64 = 128;
+
+/// With the window off, half of all numbers count as behind and half as ahead (RFC 4303 A2.1).
+fn window_or_half(window: u32) -> u32 {
+    if window == 0 { 1 << 31 } else { window }
+}
+
+/// The status of a replay verdict, if it is one.
+pub(crate) fn replay_status(verdict: Verdict) -> Result<(), Status> {
+    match verdict {
+        Verdict::New | Verdict::InWindow => Ok(()),
+        Verdict::Duplicate => Err(Status::ReplayDuplicate),
+        Verdict::BelowWindow => Err(Status::ReplayBelowWindow),
+    }
+}
+
+/// The IV is the last eight bytes of the nonce (RFC 4106 4).
+fn iv_of(geometry: &Geometry) -> u64 {
+    let mut iv = [0; 8];
+    iv.copy_from_slice(&geometry.nonce[4..]);
+    u64::from_be_bytes(iv)
+}

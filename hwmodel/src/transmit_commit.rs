@@ -1,0 +1,300 @@
+//! Transmit commit: the serial stage. For each packet it checks the slot, takes the sequence number or the
+//! IV, and lays the packet out; behind it nothing can fail but a reset. What cannot be protected goes no
+//! further: it is told to the host and never sent, least of all in clear.
+
+use std::hash::Hasher;
+
+use cryptonic_crypto::{Cipher, GcmKey};
+use cryptonic_pci::Time;
+use cryptonic_regs::admin::{Direction, Mode};
+use cryptonic_regs::completion::{TransmitCompleted, TransmitCompletion, TransmitCompletionEnd};
+use cryptonic_regs::descriptor::{Security, SourcePortPolicy, TransmitControl, TransmitPsp, TransmitSa};
+use cryptonic_regs::{Status, rows::Value};
+use cryptonic_wire::packet::Ports;
+use cryptonic_wire::psp::{self, SourcePort, Version};
+use cryptonic_wire::{Geometry, Plain, Refused, esp_transform, parse_transmit, psp_transform};
+use siphasher::sip::SipHasher13;
+use zeroize::Zeroizing;
+
+use crate::events::{HostWrite, Pending, TransmitReport};
+use crate::nic::{Effect, Nic};
+use crate::packet::{Packet, PacketPool};
+
+/// What commit gave to a packet.
+struct Committed {
+    /// Where the lanes worked, and whether the key was fresh; `None` for a clear packet.
+    geometry: Option<(Geometry, bool)>,
+    /// When the key is at hand.
+    key_ready: Time,
+    sequence: u64,
+    sa_index: u32,
+}
+
+impl Nic {
+    /// A packet is gathered.
+    pub(crate) fn transmit_commit(&mut self, pending: &Pending, pool: &mut PacketPool) -> Effect {
+        let control = TransmitControl::from(pending.words[1]);
+        let running = self.queue_epoch(pending.queue) == Some(pending.epoch);
+        if !running {
+            if pending.fault == Status::Ok {
+                self.release_gathered(control, self.now);
+            }
+            return Effect::None;
+        }
+        if pending.fault != Status::Ok {
+            self.transmit_fault(pending, control, pending.fault);
+            return Effect::None;
+        }
+        let mut packet = pool.take();
+        let bytes = usize::from(control.length());
+        if self.memory.read(pending.words[0], packet.place(bytes)).is_err() {
+            pool.give(packet);
+            self.release_gathered(control, self.now);
+            self.transmit_fault(pending, control, Status::DmaFault);
+            return Effect::None;
+        }
+        let interval = self.cycle.times(self.parameters.pipeline.commit_interval_cycles);
+        let committed_at = self.transmit.commit.serve(self.now, interval) + interval;
+        match self.protect(&mut packet, pending, control, committed_at) {
+            Ok(committed) => self.send(packet, pending, control, &committed, committed_at),
+            Err(status) => {
+                pool.give(packet);
+                self.release_gathered(control, self.now);
+                if control.security() == Security::PspKey.number() as u8 {
+                    self.counters.psp.transmitted_errors += 1;
+                }
+                self.transmit_fault(pending, control, status);
+                Effect::None
+            }
+        }
+    }
+
+    /// Checks, lays out and seals; gives a status and has consumed nothing if that cannot be.
+    fn protect(
+        &mut self,
+        packet: &mut Packet,
+        pending: &Pending,
+        control: TransmitControl,
+        committed_at: Time,
+    ) -> Result<Committed, Status> {
+        match Security::of_number(u32::from(control.security())) {
+            Some(Security::Sa) => self.protect_esp(packet, TransmitSa::of_bits(pending.words[2]), committed_at),
+            Some(Security::PspKey) => self.protect_psp(packet, pending, control, committed_at),
+            Some(Security::Clear) => {
+                let allowed = self.queues[usize::from(pending.queue)].control.transmit_clear_allowed();
+                if !allowed {
+                    return Err(Status::ClearNotAllowed);
+                }
+                Ok(Committed { geometry: None, key_ready: committed_at, sequence: 0, sa_index: 0 })
+            }
+            None => Err(Status::BadDescriptor),
+        }
+    }
+
+    fn protect_esp(
+        &mut self,
+        packet: &mut Packet,
+        reference: TransmitSa,
+        committed_at: Time,
+    ) -> Result<Committed, Status> {
+        let sa = self.sa_table.usable(reference.index(), reference.generation()).ok_or(Status::StaleSa)?;
+        if sa.direction != Direction::Out {
+            return Err(Status::WrongDirection);
+        }
+        // Without ESN the last number is 2^32 - 1 (RFC 4303 3.3.3); with it, 2^64 - 1.
+        let last = if sa.esp.extended_sequence { u64::MAX } else { u64::from(u32::MAX) };
+        if sa.sequence >= last {
+            return Err(Status::SequenceExhausted);
+        }
+        let sequence = sa.sequence + 1;
+        let plain = parse_transmit(packet.frame()).map_err(|_| Status::NotIp)?;
+        let identification = self.transmit.identification.wrapping_add(1);
+        let clear_bytes = (plain.l3_end - plain.l3_offset) as u64;
+        let geometry = packet.with_room(|room| {
+            match sa.mode {
+                Mode::Tunnel => {
+                    esp_transform::encapsulate_tunnel(room, &plain, &sa.esp, sequence, &sa.outer, identification)
+                }
+                Mode::Transport => esp_transform::encapsulate_transport(room, &plain, &sa.esp, sequence),
+            }
+        });
+        let geometry = geometry.map_err(refusal)?;
+        // Committed: from here on the number is used up.
+        sa.sequence = sequence;
+        sa.packets += 1;
+        sa.bytes += clear_bytes;
+        self.transmit.identification = identification;
+        geometry.seal(&sa.key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
+        let key_ready = self.context_cache.fetch(committed_at, reference.index());
+        Ok(Committed { geometry: Some((geometry, false)), key_ready, sequence, sa_index: reference.index() })
+    }
+
+    fn protect_psp(
+        &mut self,
+        packet: &mut Packet,
+        pending: &Pending,
+        control: TransmitControl,
+        committed_at: Time,
+    ) -> Result<Committed, Status> {
+        let words = TransmitPsp::of_bits(pending.words[2]);
+        let version = match Version::from_code(control.psp_version()) {
+            Some(version @ (Version::AesGcm128 | Version::AesGcm256)) => version,
+            _ => return Err(Status::BadPspKey),
+        };
+        if words.spi() << 1 == 0 {
+            return Err(Status::BadPspKey);
+        }
+        let policy = match SourcePortPolicy::of_number(u32::from(control.psp_source_port_policy())) {
+            Some(SourcePortPolicy::Entropy) => SourcePort::Entropy,
+            Some(SourcePortPolicy::PortsXor) => SourcePort::PortsXor,
+            Some(SourcePortPolicy::Fixed) => SourcePort::Fixed(words.source_port()),
+            None => return Err(Status::BadDescriptor),
+        };
+        let mut key = Zeroizing::new([0_u8; 32]);
+        for (bytes, word) in key.chunks_exact_mut(8).zip(&pending.words[4..]) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        let cipher = if version == Version::AesGcm128 { Cipher::AesGcm128 } else { Cipher::AesGcm256 };
+        let key = GcmKey::new(cipher, &key[..cipher.key_length()]).map_err(|_| Status::BadPspKey)?;
+        let plain = parse_transmit(packet.frame()).map_err(|_| Status::NotIp)?;
+        let parameters = psp::Parameters {
+            spi: words.spi(),
+            version,
+            crypt_offset: control.psp_crypt_offset(),
+            sample: control.psp_sample(),
+            drop: control.psp_drop(),
+            virtualization_cookie: None,
+        };
+        let hash = if policy == SourcePort::Entropy { flow_hash(self.flow_key, &plain) } else { 0 };
+        let ports = Ports { source: policy.port(&plain, hash), destination: self.psp_control.udp_port() };
+        let iv = self.keys.peek_iv(committed_at).ok_or(Status::SequenceExhausted)?;
+        let geometry = packet
+            .with_room(|room| psp_transform::encapsulate_transport(room, &plain, &parameters, iv, ports))
+            .map_err(refusal)?;
+        // Committed: from here on the IV is used up.
+        self.keys.use_iv(iv);
+        geometry.seal(&key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
+        self.counters.psp.transmitted_packets += 1;
+        let offset = match geometry.aad {
+            cryptonic_wire::Aad::InPlace { start, .. } => start,
+            cryptonic_wire::Aad::Inline { .. } => 0,
+        };
+        self.counters.psp.transmitted_bytes += psp::counted_octets(offset, geometry.icv.end) as u64;
+        Ok(Committed { geometry: Some((geometry, true)), key_ready: committed_at, sequence: iv, sa_index: 0 })
+    }
+
+    /// A committed packet passes lanes, reorder, checksum and MAC.
+    fn send(
+        &mut self,
+        mut packet: Box<Packet>,
+        pending: &Pending,
+        control: TransmitControl,
+        committed: &Committed,
+        committed_at: Time,
+    ) -> Effect {
+        let stage = self.cycle.times(self.parameters.pipeline.stage_latency_cycles);
+        let ready = (committed_at + stage).max(committed.key_ready);
+        let left_lanes = match &committed.geometry {
+            Some((geometry, fresh_key)) => self.transmit.lanes.pass(ready, geometry, *fresh_key),
+            None => self.transmit.lanes.bypass(ready),
+        };
+        let sa = TransmitSa::of_bits(pending.words[2]);
+        if committed.sa_index != 0 || control.security() == Security::Sa.number() as u8 {
+            if let Some(sa) = self.sa_table.usable(sa.index(), sa.generation()) {
+                sa.busy_until = sa.busy_until.max(left_lanes);
+            }
+        }
+        let beats = packet.bytes().div_ceil(self.parameters.pipeline.bus_bytes);
+        let span = self.cycle.times(beats);
+        let on_bus = self.transmit.bus.serve(left_lanes + stage, span) + span;
+        let sent = self.transmit.mac.send(on_bus, &mut packet);
+        self.counters.transmitted_frames += 1;
+        self.counters.transmitted_bytes += packet.bytes() + crate::mac::FCS_BYTES;
+        self.count(Status::Ok);
+        packet.accepted_at = pending.accepted_at;
+        self.transmit_done(pending, control, Status::Ok, committed, left_lanes);
+        self.release_gathered(control, sent.left);
+        Effect::Sent(packet, sent.on_line)
+    }
+
+    fn transmit_fault(&mut self, pending: &Pending, control: TransmitControl, status: Status) {
+        self.count(status);
+        let nothing = Committed { geometry: None, key_ready: self.now, sequence: 0, sa_index: 0 };
+        self.transmit_done(pending, control, status, &nothing, self.now);
+    }
+
+    /// The fate of a descriptor is known: tells the host if it asked, or if the packet did not go well.
+    fn transmit_done(
+        &mut self,
+        pending: &Pending,
+        control: TransmitControl,
+        status: Status,
+        committed: &Committed,
+        at: Time,
+    ) {
+        let pair = &mut self.queues[usize::from(pending.queue)];
+        pair.transmit.consumer = pair.transmit.consumer.wrapping_add(1);
+        pair.unreported += 1;
+        if status == Status::Ok && !control.report() {
+            return;
+        }
+        let at = at.max(self.transmit.last_report);
+        self.transmit.last_report = at;
+        let completion = TransmitCompletion {
+            completed: TransmitCompleted::new()
+                .with_descriptors(std::mem::take(&mut pair.unreported))
+                .with_tag(control.tag())
+                .with_tag_generation(control.tag_generation())
+                .with_sa_index(committed.sa_index),
+            sequence: committed.sequence,
+            time_picoseconds: at.picoseconds(),
+            end: TransmitCompletionEnd::new().with_status(status.number() as u16),
+        };
+        self.events.transmit_reports.push(
+            at,
+            TransmitReport { queue: pending.queue, epoch: pending.epoch, words: completion.to_words() },
+        );
+    }
+
+    /// Writes a transmit completion.
+    pub(crate) fn write_transmit_report(&mut self, report: &TransmitReport) {
+        if self.queue_epoch(report.queue) != Some(report.epoch) {
+            return;
+        }
+        let pair = &mut self.queues[usize::from(report.queue)];
+        let (completion, phase) = pair.transmit_completions.next();
+        let mut words = report.words;
+        words[3] = TransmitCompletionEnd::from_bits(words[3]).with_phase(phase).into_bits();
+        if self.memory.writable(completion, 32).is_err() {
+            self.quarantine(report.queue, Status::RingDmaFault);
+            return;
+        }
+        let written = self.pcie.write(self.now, 32);
+        self.events.host_writes.push(
+            written.visible,
+            HostWrite::Transmit { queue: report.queue, epoch: report.epoch, completion, words },
+        );
+    }
+}
+
+/// The status of a refused layout.
+fn refusal(refused: Refused) -> Status {
+    match refused {
+        Refused::NotIp | Refused::StaleParse | Refused::AmbiguousNextHeader => Status::NotIp,
+        Refused::Fragment => Status::FragmentInTransport,
+        Refused::TooLong | Refused::NoRoom => Status::TooLong,
+        Refused::ReservedSpi => Status::BadPspKey,
+        Refused::SequenceExhausted => Status::SequenceExhausted,
+        Refused::CryptOffsetPastEnd | Refused::CryptOffsetWithoutEncryption => Status::TransmitCryptOffset,
+    }
+}
+
+/// Keyed hash of a flow: the UDP source port tells nothing of the inner ports to who does not have the key.
+fn flow_hash(key: (u64, u64), plain: &Plain) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
+    hasher.write(&plain.source);
+    hasher.write(&plain.destination);
+    let ports = plain.ports.map_or(0, |ports| u32::from(ports.source) << 16 | u32::from(ports.destination));
+    hasher.write_u64(u64::from(plain.next_header) << 32 | u64::from(ports));
+    hasher.finish()
+}
