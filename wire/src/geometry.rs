@@ -1,5 +1,6 @@
 //! Where the cipher works: nonce, AAD, text and ICV of one packet, as offsets into its frame.
 
+use core::fmt;
 use core::ops::Range;
 
 use crate::aead::{Aead, AuthenticationFailed};
@@ -54,7 +55,9 @@ pub enum Aad {
 }
 
 /// Everything a cipher lane has to know about one packet, beside the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Its `Debug` text leaves out the nonce's first four octets, which are an ESP SA's salt and so keying material.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Geometry {
     /// The 96-bit nonce.
     pub nonce: [u8; 12],
@@ -64,6 +67,19 @@ pub struct Geometry {
     pub text: Span,
     /// The integrity check value, after the text; 8, 12 or 16 octets.
     pub icv: Span,
+}
+
+impl fmt::Debug for Geometry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [_, _, _, _, iv @ ..] = self.nonce;
+        formatter
+            .debug_struct("Geometry")
+            .field("iv", &iv)
+            .field("aad", &self.aad)
+            .field("text", &self.text)
+            .field("icv", &self.icv)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Geometry {

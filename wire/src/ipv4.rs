@@ -113,8 +113,8 @@ impl Header {
             ttl: fixed[8],
             protocol: fixed[9],
             checksum: u16::from_be_bytes([fixed[10], fixed[11]]),
-            source: [fixed[12], fixed[13], fixed[14], fixed[15]],
-            destination: [fixed[16], fixed[17], fixed[18], fixed[19]],
+            source: bytes::array(packet, field::SOURCE.start).ok_or(Malformed::TruncatedIpv4)?,
+            destination: bytes::array(packet, field::DESTINATION.start).ok_or(Malformed::TruncatedIpv4)?,
         })
     }
 

@@ -2,11 +2,46 @@
 //! arithmetic, and the byte work of encapsulation and decapsulation.
 //!
 //! The crate has no cipher, no allocation, no clock and no state of its own. What depends on a key goes
-//! through the [`Aead`](aead::Aead) trait; what depends on an SA comes in as an argument.
+//! through the [`Aead`] trait; what depends on an SA comes in as an argument.
 //!
 //! ```text
 //!  transmit   parse_transmit -> Plain -> encapsulate (Room) -> Geometry -> seal (Aead)
 //!  receive    parse_receive  -> Parsed -> receive_geometry  -> Geometry -> open (Aead) -> decapsulate (Room)
+//! ```
+//!
+//! # Example
+//! A gateway's two directions, for one SA in tunnel mode:
+//!
+//! ```
+//! use cryptonic_wire::{
+//!     Aead, Decapsulated, OuterTemplate, Protocol, Room, esp, esp_transform, parse_receive, parse_transmit,
+//! };
+//! # use core::error::Error;
+//!
+//! fn protect(
+//!     room: &mut Room<'_>,
+//!     aead: &dyn Aead,
+//!     sa: &esp::Parameters,
+//!     outer: &OuterTemplate,
+//!     sequence: u64,
+//! ) -> Result<(), Box<dyn Error>> {
+//!     let plain = parse_transmit(room.frame())?;
+//!     let geometry = esp_transform::encapsulate_tunnel(room, &plain, sa, sequence, outer, 0)?;
+//!     Ok(geometry.seal(aead, room.frame_mut())?)
+//! }
+//!
+//! fn open(room: &mut Room<'_>, aead: &dyn Aead, sa: &esp::Parameters) -> Result<(), Box<dyn Error>> {
+//!     let parsed = parse_receive(room.frame(), 1000)?;
+//!     if parsed.protocol != Protocol::Esp || parsed.spi != sa.spi {
+//!         return Err("no SA for this packet".into());
+//!     }
+//!     let geometry = esp::receive_geometry(&parsed, room.frame(), sa.salt, None, sa.icv_length)?;
+//!     geometry.open(aead, room.frame_mut())?;
+//!     match esp_transform::decapsulate_tunnel(room, &parsed, sa.icv_length)? {
+//!         Decapsulated::Packet { .. } => Ok(()),
+//!         Decapsulated::Dummy => Err("a dummy packet".into()),
+//!     }
+//! }
 //! ```
 //!
 //! # Conventions

@@ -290,6 +290,6 @@ fn parse_ports(plain: &Plain, frame: &[u8]) -> Option<Ports> {
 
 /// An IPv4 address in the last four of sixteen octets.
 #[inline]
-const fn widen([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
+const fn widen(address: [u8; 4]) -> [u8; 16] {
+    (u32::from_be_bytes(address) as u128).to_be_bytes()
 }
