@@ -65,6 +65,17 @@ bits! {
         /// Reserved.
         _reserved: u32 = 31,
     }
+    /// What firmware did so far with the command in the mailbox.
+    pub struct MailboxNote: u32 {
+        /// Firmware began to serve the command: it may have had effects.
+        taken: bool = 1,
+        /// Firmware began to install an SA in `slot`, which was empty before.
+        installing: bool = 1,
+        /// Reserved.
+        _reserved: u16 = 14,
+        /// The slot.
+        slot: u16 = 16,
+    }
     /// State of an engine.
     pub struct EngineStatus: u32 {
         /// An operation is under way; the other fields are of the last one.
@@ -96,6 +107,9 @@ registers! {
         0x08 ReadWrite MAILBOX_RESULT_HIGH: u32;
         /// An `AdminStatus` number: completes the command and empties the mailbox.
         0x0c WriteOnly MAILBOX_COMPLETE: u32;
+        /// Firmware's note for a firmware that restarts. Hardware clears it when a command arrives, and at
+        /// no other time.
+        0x10 ReadWrite MAILBOX_NOTE: MailboxNote;
         /// The first of the 16 words of the command.
         0x40 ReadOnly MAILBOX_COMMAND: u32;
     }
