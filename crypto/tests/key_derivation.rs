@@ -20,7 +20,8 @@ fn derive(device_key: &DeviceKey, version: Version, spi: u32) -> String {
 
 #[test]
 fn printed_values() {
-    let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors/psp.json")).unwrap();
+    let vectors: serde_json::Value =
+        serde_json::from_str(include_str!("../../tests/vectors/psp.json")).unwrap();
     let keys = [MASTER_KEY_0, MASTER_KEY_1].map(device_key);
     assert_eq!(vectors["kdf"]["master_key_0"], MASTER_KEY_0);
     assert_eq!(vectors["kdf"]["master_key_1"], MASTER_KEY_1);

@@ -86,7 +86,7 @@ fn check(case: &Case, name: &str) {
 
 #[test]
 fn esp_mcgrew() {
-    let file: Value = serde_json::from_str(include_str!("vectors/esp_mcgrew.json")).unwrap();
+    let file: Value = serde_json::from_str(include_str!("../../tests/vectors/esp-mcgrew.json")).unwrap();
     let vectors = file["vectors"].as_array().unwrap();
     let mut gmacs = 0;
     for vector in vectors {
@@ -117,7 +117,7 @@ fn esp_mcgrew() {
 /// The ICVs of the PSP frames: the clear frame is rebuilt from its recipe, the header from the printed octets.
 #[test]
 fn psp() {
-    let file: Value = serde_json::from_str(include_str!("vectors/psp.json")).unwrap();
+    let file: Value = serde_json::from_str(include_str!("../../tests/vectors/psp.json")).unwrap();
     let mut clear = bytes(&file["clear_first_42"]);
     clear.extend((0..1392).map(|i| i as u8));
     assert_eq!(clear.len(), 1434);

@@ -181,8 +181,8 @@ mod volatile {
         let bytes = to.len();
         let to = to.as_mut_ptr();
         let mut done = 0;
-        // SAFETY (all blocks below): `done + size <= bytes` before each access, so both pointers stay in
-        // their ranges; shared accesses are aligned because `align_offset` says so.
+        // SAFETY: here and in all blocks below, `done + size <= bytes` before each access, so both pointers stay
+        // in their ranges; the wide shared accesses are aligned because this loop runs up to a chunk boundary.
         while done < bytes && !unsafe { from.add(done) }.cast::<Chunk>().is_aligned() {
             // SAFETY: as above.
             unsafe { to.add(done).write(from.add(done).read_volatile()) };
@@ -225,6 +225,7 @@ mod volatile {
         let bytes = from.len();
         let from = from.as_ptr();
         let mut done = 0;
+        // SAFETY: as in `copy_from`.
         while done < bytes && !unsafe { to.add(done) }.cast::<Chunk>().is_aligned() {
             // SAFETY: as in `copy_from`.
             unsafe { to.add(done).write_volatile(from.add(done).read()) };
