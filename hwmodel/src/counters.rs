@@ -68,7 +68,9 @@ impl Counters {
             _ if offset == bar0::RECEIVED_BYTES.offset => self.received_bytes,
             _ if offset == bar0::PSP_RECEIVED_PACKETS.offset => psp.received_packets,
             _ if offset == bar0::PSP_RECEIVED_BYTES.offset => psp.received_bytes,
-            _ if offset == bar0::PSP_RECEIVED_AUTHENTICATION_FAILURES.offset => psp.received_authentication_failures,
+            _ if offset == bar0::PSP_RECEIVED_AUTHENTICATION_FAILURES.offset => {
+                psp.received_authentication_failures
+            }
             _ if offset == bar0::PSP_RECEIVED_ERRORS.offset => psp.received_errors,
             _ if offset == bar0::PSP_RECEIVED_BAD.offset => psp.received_bad,
             _ if offset == bar0::PSP_TRANSMITTED_PACKETS.offset => psp.transmitted_packets,

@@ -14,8 +14,10 @@ impl Nic {
     /// Asks for transmit descriptors as far as prefetch allows.
     pub(crate) fn fetch_transmit(&mut self) {
         let queue_pairs = self.queues.len() as u16;
-        let (batch, limit) =
-            (self.parameters.descriptors.transmit_fetch as u32, self.parameters.descriptors.transmit_prefetch as u32);
+        let (batch, limit) = (
+            self.parameters.descriptors.transmit_fetch as u32,
+            self.parameters.descriptors.transmit_prefetch as u32,
+        );
         let mut idle = 0;
         while idle < queue_pairs {
             let queue = self.transmit.turn;
@@ -23,10 +25,11 @@ impl Nic {
             let pair = &mut self.queues[usize::from(queue)];
             let prefetched = &mut self.transmit.prefetched[usize::from(queue)];
             let wanted = if pair.running() { pair.transmit.unfetched() } else { 0 };
-            let count = wanted
-                .min(batch)
-                .min(limit.saturating_sub(*prefetched))
-                .min(if wanted == 0 { 0 } else { pair.transmit.slots_to_end(pair.transmit.fetched) });
+            let count = wanted.min(batch).min(limit.saturating_sub(*prefetched)).min(if wanted == 0 {
+                0
+            } else {
+                pair.transmit.slots_to_end(pair.transmit.fetched)
+            });
             if count == 0 {
                 idle += 1;
                 continue;
@@ -67,10 +70,15 @@ impl Nic {
 
     /// Asks for receive descriptors when half of the store has been used.
     pub(crate) fn fetch_receive(&mut self, queue: u16) {
-        let (batch, limit) =
-            (self.parameters.descriptors.receive_fetch as u32, self.parameters.descriptors.receive_prefetch as u32);
-        let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else { return };
-        let outstanding = |pair: &crate::queue::QueuePair| pair.receive.fetched.wrapping_sub(pair.receive.consumer);
+        let (batch, limit) = (
+            self.parameters.descriptors.receive_fetch as u32,
+            self.parameters.descriptors.receive_prefetch as u32,
+        );
+        let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else {
+            return;
+        };
+        let outstanding =
+            |pair: &crate::queue::QueuePair| pair.receive.fetched.wrapping_sub(pair.receive.consumer);
         if outstanding(pair) > limit / 2 {
             return;
         }
@@ -78,14 +86,17 @@ impl Nic {
             let unfetched = pair.receive.unfetched();
             let room = limit.saturating_sub(outstanding(pair));
             let count = unfetched.min(batch).min(room);
-            let count = if count == 0 { 0 } else { count.min(pair.receive.slots_to_end(pair.receive.fetched)) };
+            let count =
+                if count == 0 { 0 } else { count.min(pair.receive.slots_to_end(pair.receive.fetched)) };
             if count == 0 {
                 return;
             }
             let first = pair.receive.fetched;
             pair.receive.fetched = first.wrapping_add(count);
             let done = self.pcie.read(self.now, u64::from(count * pair.receive.stride));
-            self.events.receive_descriptors.push(done, Descriptors { queue, epoch: pair.epoch, first, count });
+            self.events
+                .receive_descriptors
+                .push(done, Descriptors { queue, epoch: pair.epoch, first, count });
         }
     }
 

@@ -66,10 +66,6 @@ impl<T> Queue<T> {
     pub(crate) fn last(&self) -> Time {
         self.0.back().map_or(Time::ZERO, |(time, _)| *time)
     }
-
-    pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> {
-        self.0.drain(..).map(|(_, event)| event)
-    }
 }
 
 /// A register write of the host.

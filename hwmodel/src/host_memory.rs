@@ -41,7 +41,8 @@ impl HostMemory {
 
     /// Removes the mapping that begins at `iova`.
     pub fn unmap(&mut self, iova: u64) -> Result<(), &'static str> {
-        let index = self.mappings.iter().position(|mapping| mapping.iova == iova).ok_or("nothing is mapped there")?;
+        let index =
+            self.mappings.iter().position(|mapping| mapping.iova == iova).ok_or("nothing is mapped there")?;
         self.mappings.swap_remove(index);
         Ok(())
     }
@@ -104,7 +105,8 @@ impl HostMemory {
         }
         let fits = |mapping: &Mapping| {
             let offset = iova.wrapping_sub(mapping.iova);
-            (offset < mapping.bytes && bytes <= mapping.bytes - offset && (mapping.writable || !write)).then_some(offset)
+            (offset < mapping.bytes && bytes <= mapping.bytes - offset && (mapping.writable || !write))
+                .then_some(offset)
         };
         let last = self.last.get();
         if let Some(mapping) = self.mappings.get(last)

@@ -70,7 +70,7 @@ impl KeyDerivation {
     #[inline]
     pub fn receive_key(&self, version: Version, spi: u32, out: &mut [u8; 32]) -> Option<usize> {
         let device_key = self.keys[(spi >> 31) as usize].as_ref()?;
-        Some(device_key.derive(version.code(), spi, out))
+        Some(device_key.derive(version, spi, out))
     }
 
     /// When a key asked for at `ready` is there with its round keys and H.
@@ -109,7 +109,7 @@ impl KeyDerivation {
         let mut key = Zeroizing::new([0_u8; 32]);
         let records = (first..first + count).map(|low| {
             let spi = (active as u32) << 31 | low;
-            let length = device_key.derive(version.code(), spi, &mut key);
+            let length = device_key.derive(version, spi, &mut key);
             let word = |index: usize| {
                 let mut bytes = [0; 8];
                 bytes.copy_from_slice(&key[index * 8..index * 8 + 8]);
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn ivs_rise_even_if_time_stands_still() {
         let mut hardware = hardware();
-        let mut next_iv = |hardware: &mut KeyDerivation, now| {
+        let next_iv = |hardware: &mut KeyDerivation, now| {
             let iv = hardware.peek_iv(now).unwrap();
             hardware.use_iv(iv);
             iv
@@ -255,7 +255,11 @@ mod tests {
         hardware.test_load(&[[1; 32], [2; 32]]).unwrap();
         hardware.lock();
         hardware.reset();
-        assert_eq!(hardware.test_load(&[[1; 32], [2; 32]]), Err(KeyError::Locked), "the lock outlives a reset");
+        assert_eq!(
+            hardware.test_load(&[[1; 32], [2; 32]]),
+            Err(KeyError::Locked),
+            "the lock outlives a reset"
+        );
         assert_eq!(hardware.test_iv(1 << 60), Err(KeyError::Locked));
     }
 }

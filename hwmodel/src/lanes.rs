@@ -169,7 +169,8 @@ mod tests {
     /// frame size with FCS, of which 70 bytes are not text: blocks times packet rate.
     #[test]
     fn lane_demand_is_that_of_the_arithmetic() {
-        for (frame, text, expected) in [(74, 4, 1.24), (128, 58, 1.57), (512, 442, 2.19), (1518, 1448, 2.35)] {
+        for (frame, text, expected) in [(74, 4, 1.24), (128, 58, 1.57), (512, 442, 2.19), (1518, 1448, 2.35)]
+        {
             let packets_per_second = 100e9 / (8.0 * (f64::from(frame) + 20.0));
             let demand = blocks(&geometry(text), false) as f64 * packets_per_second / 322.265_625e6;
             assert!((demand - expected).abs() < 0.006, "{frame}: {demand}");

@@ -1,1 +1,33 @@
-//! The bit-exact, cycle-level model of the NIC.
+//! The bit-exact, cycle-level model of the NIC: one file a stage, one stage an RTL module, joined in
+//! [`nic`]. A [`World`] owns NICs, cables and the clock; [`World::host`] gives the host side that a driver
+//! drives.
+
+mod calendar;
+mod counters;
+mod descriptor_fetch;
+mod events;
+mod gather;
+mod host_memory;
+mod in_process;
+pub mod key_derivation;
+mod lanes;
+mod latency;
+mod mac;
+mod management;
+mod nic;
+mod packet;
+pub mod parameters;
+pub mod pcie;
+mod queue;
+mod receive_commit;
+mod registers;
+mod rx_geometry;
+pub mod rx_parse;
+mod sa_table;
+mod steering;
+mod transmit_commit;
+mod world;
+
+pub use latency::Latencies;
+pub use parameters::{ParameterError, Parameters};
+pub use world::{NicId, World};

@@ -257,10 +257,16 @@ impl Nic {
                     return Effect::None;
                 }
                 self.raise_queue_interrupt(queue);
-                if accepted_at == Time::ZERO { Effect::Visible } else { Effect::Received(self.now - accepted_at) }
+                if accepted_at == Time::ZERO {
+                    Effect::Visible
+                } else {
+                    Effect::Received(self.now - accepted_at)
+                }
             }
             HostWrite::Transmit { queue, epoch, completion, words } => {
-                if self.queue_epoch(queue) != Some(epoch) || self.memory.write_words(completion, &words).is_err() {
+                if self.queue_epoch(queue) != Some(epoch)
+                    || self.memory.write_words(completion, &words).is_err()
+                {
                     return Effect::None;
                 }
                 self.raise_queue_interrupt(queue);

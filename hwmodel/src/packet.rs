@@ -51,8 +51,6 @@ pub struct Received {
     pub sequence: u64,
     /// IV as a number, or 0.
     pub iv: u64,
-    /// Flow hash.
-    pub hash: u32,
     /// PSP version.
     pub psp_version: u8,
     /// PSP S bit.
@@ -109,11 +107,6 @@ impl PacketPool {
     /// A pool of packets for frames of up to `frame_bytes`.
     pub fn new(frame_bytes: usize) -> Self {
         PacketPool { free: Vec::new(), frame_bytes }
-    }
-
-    /// The largest frame that [`Packet::place`] takes.
-    pub fn frame_bytes(&self) -> usize {
-        self.frame_bytes
     }
 
     /// Makes every further packet large enough for frames of `frame_bytes`.

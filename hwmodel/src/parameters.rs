@@ -155,7 +155,12 @@ pub struct HostParameters {
 
 impl Default for MacParameters {
     fn default() -> Self {
-        MacParameters { rate_gbps: 100, latency_ns: 60, receive_buffer_bytes: 1 << 20, transmit_buffer_bytes: 1 << 18 }
+        MacParameters {
+            rate_gbps: 100,
+            latency_ns: 60,
+            receive_buffer_bytes: 1 << 20,
+            transmit_buffer_bytes: 1 << 18,
+        }
     }
 }
 
@@ -202,13 +207,23 @@ impl Default for PcieParameters {
 
 impl Default for DescriptorParameters {
     fn default() -> Self {
-        DescriptorParameters { transmit_fetch: 16, transmit_prefetch: 64, receive_fetch: 16, receive_prefetch: 256 }
+        DescriptorParameters {
+            transmit_fetch: 16,
+            transmit_prefetch: 64,
+            receive_fetch: 16,
+            receive_prefetch: 256,
+        }
     }
 }
 
 impl Default for CapacityParameters {
     fn default() -> Self {
-        CapacityParameters { queue_pairs: 16, sa_slots: 2048, replay_window_packets: 65_536, frame_bytes: 9_600 }
+        CapacityParameters {
+            queue_pairs: 16,
+            sa_slots: 2048,
+            replay_window_packets: 65_536,
+            frame_bytes: 9_600,
+        }
     }
 }
 
@@ -302,7 +317,8 @@ impl Parameters {
     /// its line.
     pub fn with_toml(&self, text: &str) -> Result<Parameters, ParameterError> {
         toml::from_str::<Parameters>(text).map_err(|error| ParameterError::Syntax(error.to_string()))?;
-        let changes: toml::Table = toml::from_str(text).map_err(|error| ParameterError::Syntax(error.to_string()))?;
+        let changes: toml::Table =
+            toml::from_str(text).map_err(|error| ParameterError::Syntax(error.to_string()))?;
         self.merged(changes)
     }
 
@@ -318,7 +334,9 @@ impl Parameters {
         let syntax = |error: &dyn std::fmt::Display| ParameterError::Syntax(error.to_string());
         let mut table = toml::Table::try_from(self).map_err(|error| syntax(&error))?;
         for (section, knobs) in changes {
-            if let (Some(toml::Value::Table(into)), toml::Value::Table(from)) = (table.get_mut(&section), knobs) {
+            if let (Some(toml::Value::Table(into)), toml::Value::Table(from)) =
+                (table.get_mut(&section), knobs)
+            {
                 into.extend(from);
             }
         }
@@ -337,8 +355,20 @@ impl Parameters {
             }
         };
         in_range("mac.rate_gbps", self.mac.rate_gbps, 1, 1_600, "1 to 1600")?;
-        in_range("mac.receive_buffer_bytes", self.mac.receive_buffer_bytes, 16_384, 1 << 30, "16384 to 2^30")?;
-        in_range("mac.transmit_buffer_bytes", self.mac.transmit_buffer_bytes, 16_384, 1 << 30, "16384 to 2^30")?;
+        in_range(
+            "mac.receive_buffer_bytes",
+            self.mac.receive_buffer_bytes,
+            16_384,
+            1 << 30,
+            "16384 to 2^30",
+        )?;
+        in_range(
+            "mac.transmit_buffer_bytes",
+            self.mac.transmit_buffer_bytes,
+            16_384,
+            1 << 30,
+            "16384 to 2^30",
+        )?;
         for (knob, hertz) in
             [("pipeline.clock_hz", self.pipeline.clock_hz), ("firmware.clock_hz", self.firmware.clock_hz)]
         {
@@ -358,18 +388,36 @@ impl Parameters {
         in_range("pcie.mrrs_bytes", self.pcie.mrrs_bytes, 128, 4_096, "128 to 4096")?;
         in_range("pcie.completion_bytes", self.pcie.completion_bytes, 64, 4_096, "64 to 4096")?;
         in_range("pcie.read_tags", self.pcie.read_tags, 32, 65_536, "32 to 65536")?;
-        in_range("pcie.completion_credit_bytes", self.pcie.completion_credit_bytes, 16_384, 1 << 30, "16384 to 2^30")?;
+        in_range(
+            "pcie.completion_credit_bytes",
+            self.pcie.completion_credit_bytes,
+            16_384,
+            1 << 30,
+            "16384 to 2^30",
+        )?;
         if ![1, 2, 4, 8, 16].contains(&self.pcie.lanes) {
             let value = self.pcie.lanes.to_string();
             return Err(ParameterError::Range { knob: "pcie.lanes", value, rule: "1, 2, 4, 8 or 16" });
         }
         in_range("descriptors.transmit_fetch", self.descriptors.transmit_fetch, 1, 64, "1 to 64")?;
-        in_range("descriptors.transmit_prefetch", self.descriptors.transmit_prefetch, 1, 65_536, "1 to 65536")?;
+        in_range(
+            "descriptors.transmit_prefetch",
+            self.descriptors.transmit_prefetch,
+            1,
+            65_536,
+            "1 to 65536",
+        )?;
         in_range("descriptors.receive_fetch", self.descriptors.receive_fetch, 1, 64, "1 to 64")?;
         in_range("descriptors.receive_prefetch", self.descriptors.receive_prefetch, 1, 65_536, "1 to 65536")?;
         in_range("capacity.queue_pairs", self.capacity.queue_pairs, 1, 64, "1 to 64")?;
         in_range("capacity.sa_slots", self.capacity.sa_slots, 1, 65_536, "1 to 65536")?;
-        in_range("capacity.replay_window_packets", self.capacity.replay_window_packets, 32, 65_536, "32 to 65536")?;
+        in_range(
+            "capacity.replay_window_packets",
+            self.capacity.replay_window_packets,
+            32,
+            65_536,
+            "32 to 65536",
+        )?;
         in_range("capacity.frame_bytes", self.capacity.frame_bytes, 1_518, 16_383, "1518 to 16383")?;
         if !(0.0..=1e6).contains(&self.host.packet_ns) {
             let value = self.host.packet_ns.to_string();
@@ -400,7 +448,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_names_its_line() {
-        let error = Parameters::default().with_toml("[mac]\nrate_gbps = 50\n\n[pcie]\nlane = 8\n").unwrap_err();
+        let error =
+            Parameters::default().with_toml("[mac]\nrate_gbps = 50\n\n[pcie]\nlane = 8\n").unwrap_err();
         let ParameterError::Syntax(message) = error else { panic!("{error:?}") };
         assert!(message.contains("line 5") && message.contains("lane"), "{message}");
     }

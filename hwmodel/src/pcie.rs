@@ -175,7 +175,8 @@ mod tests {
     /// Rates at MPS 256 that pcie-bench's model (Neugebauer et al., SIGCOMM 2018) gives.
     #[test]
     fn rates_are_those_of_the_published_model() {
-        for (generation, lanes, published) in [(3, 8, 57.88), (3, 16, 113.70), (4, 8, 115.77), (4, 16, 227.40), (5, 16, 454.80)]
+        for (generation, lanes, published) in
+            [(3, 8, 57.88), (3, 16, 113.70), (4, 8, 115.77), (4, 16, 227.40), (5, 16, 454.80)]
         {
             let rate = transaction_rate_gbps(generation, lanes);
             assert!((rate / published - 1.0).abs() < 1e-3, "gen {generation} x{lanes}: {rate}");

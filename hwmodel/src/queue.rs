@@ -136,7 +136,8 @@ impl QueuePair {
             return Err(Status::BadRing);
         }
         let ring = |base, log2: u8, stride| Ring { base, slots: 1 << log2, stride, ..Ring::default() };
-        let completions = |base, log2: u8, stride| CompletionRing { base, slots: 1 << log2, stride, producer: 0 };
+        let completions =
+            |base, log2: u8, stride| CompletionRing { base, slots: 1 << log2, stride, producer: 0 };
         self.transmit = ring(transmit, control.transmit_slots_log2(), 1 << control.transmit_stride_log2());
         self.receive = ring(receive, control.receive_slots_log2(), RECEIVE_STRIDE_BYTES);
         self.transmit_completions =

@@ -63,7 +63,9 @@ fn no_dummy(opened: Result<Decapsulated, Rejected>) -> Result<(), Status> {
         Ok(Decapsulated::Packet { .. }) => Ok(()),
         Ok(Decapsulated::Dummy) => Err(Status::Dummy),
         Err(Rejected::Trailer(_)) => Err(Status::BadTrailer),
-        Err(Rejected::NextHeader(_) | Rejected::InnerPacket(_) | Rejected::StaleParse) => Err(Status::BadInner),
+        Err(Rejected::NextHeader(_) | Rejected::InnerPacket(_) | Rejected::StaleParse) => {
+            Err(Status::BadInner)
+        }
         Err(Rejected::CongestionDrop) => Err(Status::EcnDrop),
     }
 }

@@ -229,7 +229,9 @@ impl Nic {
     fn doorbell_write(&mut self, offset: u32, value: u32) {
         let queue = (offset / doorbell::DOORBELL_PAGE_BYTES) as u16;
         let now = self.now;
-        let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else { return };
+        let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else {
+            return;
+        };
         match offset % doorbell::DOORBELL_PAGE_BYTES {
             at if at == doorbell::TRANSMIT_DOORBELL.offset => match pair.transmit.doorbell(value) {
                 Ok(()) => {

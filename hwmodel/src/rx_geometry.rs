@@ -70,7 +70,9 @@ impl Nic {
             }
         };
         let left_lanes = match (&opening, &packet.geometry) {
-            (Some(opening), Some(geometry)) => self.receive.lanes.pass(opening.ready, geometry, opening.fresh_key),
+            (Some(opening), Some(geometry)) => {
+                self.receive.lanes.pass(opening.ready, geometry, opening.fresh_key)
+            }
             _ => self.receive.lanes.bypass(looked_up),
         };
         let interval = self.cycle.times(self.parameters.pipeline.commit_interval_cycles);

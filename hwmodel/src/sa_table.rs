@@ -175,15 +175,11 @@ impl SaTable {
         self.rebuild();
     }
 
-    /// Whether no slot holds a key.
-    pub fn is_empty(&self) -> bool {
-        self.slots.iter().all(Option::is_none)
-    }
-
     fn has_inbound(&self, spi: u32, destination: Option<(u8, [u8; 16])>) -> bool {
-        self.slots.iter().flatten().any(|sa| {
-            sa.direction == Direction::In && sa.esp.spi == spi && sa.destination == destination
-        })
+        self.slots
+            .iter()
+            .flatten()
+            .any(|sa| sa.direction == Direction::In && sa.esp.spi == spi && sa.destination == destination)
     }
 
     fn enter(&mut self, spi: u32, index: u32) {
@@ -198,7 +194,8 @@ impl SaTable {
     fn rebuild(&mut self) {
         self.by_spi.fill(EMPTY);
         for index in 0..self.slots.len() {
-            if let Some(spi) = self.slots[index].as_ref().filter(|sa| sa.direction == Direction::In).map(|sa| sa.esp.spi)
+            if let Some(spi) =
+                self.slots[index].as_ref().filter(|sa| sa.direction == Direction::In).map(|sa| sa.esp.spi)
             {
                 self.enter(spi, index as u32);
             }
@@ -226,6 +223,12 @@ fn sa_of_parameters(parameters: &SaParameters) -> Option<Sa> {
         bytes.copy_from_slice(&word.secret().to_le_bytes());
     }
     let salt = parameters.salt.secret().to_le_bytes();
+    // Firmware never sees these words, so they are checked here: what is not key or salt is zero.
+    if key[cipher.key_length()..].iter().chain(&salt[4..]).any(|byte| *byte != 0)
+        || parameters.reserved_2 != 0
+    {
+        return None;
+    }
     let window = parameters.window.replay_window();
     let replay = ReplayWindow::new(window, parameters.sequence, vec![0; ring_blocks(window)]).ok()?;
     let destination = address(parameters.destination_0, parameters.destination_1);
@@ -245,7 +248,9 @@ fn sa_of_parameters(parameters: &SaParameters) -> Option<Sa> {
         sequence: parameters.sequence,
         window: replay,
         outer: outer_of_parameters(parameters)?,
-        destination: form.match_destination().then_some((if form.destination_ipv6() { 6 } else { 4 }, destination)),
+        destination: form
+            .match_destination()
+            .then_some((if form.destination_ipv6() { 6 } else { 4 }, destination)),
         packets: 0,
         bytes: 0,
         invalid: false,

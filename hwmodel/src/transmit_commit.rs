@@ -78,7 +78,9 @@ impl Nic {
         committed_at: Time,
     ) -> Result<Committed, Status> {
         match Security::of_number(u32::from(control.security())) {
-            Some(Security::Sa) => self.protect_esp(packet, TransmitSa::of_bits(pending.words[2]), committed_at),
+            Some(Security::Sa) => {
+                self.protect_esp(packet, TransmitSa::of_bits(pending.words[2]), committed_at)
+            }
             Some(Security::PspKey) => self.protect_psp(packet, pending, control, committed_at),
             Some(Security::Clear) => {
                 let allowed = self.queues[usize::from(pending.queue)].control.transmit_clear_allowed();
@@ -110,13 +112,11 @@ impl Nic {
         let plain = parse_transmit(packet.frame()).map_err(|_| Status::NotIp)?;
         let identification = self.transmit.identification.wrapping_add(1);
         let clear_bytes = (plain.l3_end - plain.l3_offset) as u64;
-        let geometry = packet.with_room(|room| {
-            match sa.mode {
-                Mode::Tunnel => {
-                    esp_transform::encapsulate_tunnel(room, &plain, &sa.esp, sequence, &sa.outer, identification)
-                }
-                Mode::Transport => esp_transform::encapsulate_transport(room, &plain, &sa.esp, sequence),
+        let geometry = packet.with_room(|room| match sa.mode {
+            Mode::Tunnel => {
+                esp_transform::encapsulate_tunnel(room, &plain, &sa.esp, sequence, &sa.outer, identification)
             }
+            Mode::Transport => esp_transform::encapsulate_transport(room, &plain, &sa.esp, sequence),
         });
         let geometry = geometry.map_err(refusal)?;
         // Committed: from here on the number is used up.

@@ -1,0 +1,193 @@
+//! The host side of a modelled NIC, in the process of its driver.
+//!
+//! Each host has a core of its own: its work keeps it busy, and what it does next happens when it is free.
+//! The clock of the world moves in three places only: a register read waits for its answer; `relax` goes on
+//! to what a host can see next; `wait` sleeps until an interrupt or a deadline.
+
+use cryptonic_pci::host::{Bar, Wake};
+use cryptonic_pci::{Device, DmaAccess, Host, HostError, SharedMemory, Time, Work, config};
+
+use crate::events::RegisterWrite;
+use crate::world::{Inner, NicId, Seen, World};
+
+/// What interrupt messages are written to; any address outside host memory serves.
+const INTERRUPT_ADDRESS: u32 = 0xfee0_0000;
+/// What an access to config space takes.
+const CONFIG_ACCESS: Time = Time::from_microseconds(1);
+/// How far `relax` goes when nothing at all is under way.
+const IDLE_STEP: Time = Time::from_microseconds(1);
+/// From a function-level reset to the first access (PCIe 4.0 6.6.2 allows up to 100 ms; the model is there
+/// at once, and this is what the host waits).
+const RESET_TIME: Time = Time::from_microseconds(100);
+
+/// The host side of one NIC.
+pub struct InProcess {
+    world: World,
+    nic: usize,
+}
+
+impl InProcess {
+    pub(crate) fn new(world: World, nic: NicId) -> Self {
+        InProcess { world, nic: nic.0 }
+    }
+
+    /// Runs `access` on the NIC when the host is free, after everything that happens before.
+    fn when_free<T>(&self, takes: Time, access: impl FnOnce(&mut Inner) -> T) -> T {
+        let mut inner = self.world.0.borrow_mut();
+        let start = inner.host_free_at(self.nic);
+        inner.run_until(start);
+        let result = access(&mut inner);
+        inner.refresh(self.nic);
+        inner.occupy_host(self.nic, start, takes);
+        result
+    }
+}
+
+impl Inner {
+    /// When the host of a NIC may do something next.
+    fn host_free_at(&self, nic: usize) -> Time {
+        self.hosts[nic].busy_until.max(self.now)
+    }
+
+    fn occupy_host(&mut self, nic: usize, start: Time, span: Time) {
+        let host = &mut self.hosts[nic];
+        host.busy_until = start + span;
+        host.busy += span;
+    }
+}
+
+fn check(bar: Bar, offset: u32) -> Result<(), HostError> {
+    if offset.is_multiple_of(4) { Ok(()) } else { Err(HostError::OutOfRange { bar, offset }) }
+}
+
+impl Host for InProcess {
+    fn config_read(&self, offset: u16) -> Result<u32, HostError> {
+        Ok(self.when_free(CONFIG_ACCESS, |inner| inner.nics[self.nic].config_read(offset)))
+    }
+
+    fn config_write(&self, offset: u16, value: u32) -> Result<(), HostError> {
+        self.when_free(CONFIG_ACCESS, |inner| inner.nics[self.nic].config_write(offset, value));
+        Ok(())
+    }
+
+    fn read32(&self, bar: Bar, offset: u32) -> Result<u32, HostError> {
+        check(bar, offset)?;
+        let mut inner = self.world.0.borrow_mut();
+        let start = inner.host_free_at(self.nic);
+        inner.run_until(start);
+        let (arrives, answered) = inner.nics[self.nic].pcie.register_read(start);
+        inner.run_until(arrives);
+        inner.nics[self.nic].now = arrives;
+        let value = inner.nics[self.nic].bar_read(bar, offset);
+        inner.occupy_host(self.nic, start, answered - start);
+        Ok(value)
+    }
+
+    fn write32(&self, bar: Bar, offset: u32, value: u32) -> Result<(), HostError> {
+        check(bar, offset)?;
+        let mut inner = self.world.0.borrow_mut();
+        let start = inner.host_free_at(self.nic);
+        let nic = &mut inner.nics[self.nic];
+        let takes = Time::from_nanoseconds(nic.parameters.host.register_write_ns);
+        let arrives = nic.pcie.register_write(start, 4).max(nic.events.register_writes.last());
+        nic.events.register_writes.push(arrives, RegisterWrite { bar, offset, value });
+        inner.refresh(self.nic);
+        inner.occupy_host(self.nic, start, takes);
+        Ok(())
+    }
+
+    fn push64(&self, bar: Bar, offset: u32, line: &[u8; 64]) -> Result<(), HostError> {
+        for (index, word) in line.chunks_exact(4).enumerate() {
+            let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            self.write32(bar, offset + index as u32 * 4, value)?;
+        }
+        Ok(())
+    }
+
+    fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {
+        let mut inner = self.world.0.borrow_mut();
+        inner.nics[self.nic]
+            .memory
+            .map(memory, iova, access)
+            .map_err(|reason| HostError::Map { iova, reason: reason.to_owned() })
+    }
+
+    fn dma_unmap(&self, iova: u64) -> Result<(), HostError> {
+        // Every access checks its mapping at the moment it reaches memory, so none is under way after this.
+        let mut inner = self.world.0.borrow_mut();
+        inner.nics[self.nic]
+            .memory
+            .unmap(iova)
+            .map_err(|reason| HostError::Map { iova, reason: reason.to_owned() })
+    }
+
+    fn interrupts_enable(&self, vectors: u16) -> Result<(), HostError> {
+        for vector in 0..u32::from(vectors) {
+            let entry = vector * cryptonic_pci::msix::ENTRY_BYTES;
+            for (word, value) in [INTERRUPT_ADDRESS, 0, vector, 0].into_iter().enumerate() {
+                self.write32(Bar::Bar4, entry + word as u32 * 4, value)?;
+            }
+        }
+        let control = self.config_read(config::MSIX)?;
+        self.config_write(config::MSIX, control & !config::MSIX_FUNCTION_MASK | config::MSIX_ENABLE)
+    }
+
+    fn now(&self) -> Time {
+        self.world.0.borrow().host_free_at(self.nic)
+    }
+
+    fn spend(&self, work: Work) {
+        let mut inner = self.world.0.borrow_mut();
+        let host = &inner.nics[self.nic].parameters.host;
+        let Work::Burst { packets } = work;
+        let picoseconds = host.burst_ns * 1_000 + (host.packet_ns * 1e3 * f64::from(packets)).round() as u64;
+        let start = inner.host_free_at(self.nic);
+        inner.occupy_host(self.nic, start, Time::from_picoseconds(picoseconds));
+    }
+
+    fn relax(&self) {
+        let mut inner = self.world.0.borrow_mut();
+        let poll = Time::from_nanoseconds(inner.nics[self.nic].parameters.host.poll_ns);
+        let resume = inner.hosts[self.nic].busy_until.max(inner.now + poll);
+        loop {
+            match inner.step(Time::NEVER) {
+                Some(Seen::Something) => break,
+                Some(Seen::Nothing) => {}
+                None => {
+                    let later = inner.now + IDLE_STEP;
+                    inner.run_until(later.max(resume));
+                    return;
+                }
+            }
+        }
+        inner.run_until(resume);
+    }
+
+    fn wait(&self, vector: u16, deadline: Time) -> Result<Wake, HostError> {
+        let mut inner = self.world.0.borrow_mut();
+        loop {
+            match inner.hosts[self.nic].interrupts.get_mut(usize::from(vector)) {
+                Some(interrupt) if *interrupt => {
+                    *interrupt = false;
+                    return Ok(Wake::Interrupt);
+                }
+                Some(_) => {}
+                None => return Err(HostError::Unsupported("an interrupt vector above its table")),
+            }
+            if inner.step(deadline).is_none() {
+                inner.run_until(deadline);
+                return Ok(Wake::Deadline);
+            }
+        }
+    }
+
+    fn reset(&self) -> Result<(), HostError> {
+        self.when_free(RESET_TIME, |inner| {
+            let control = inner.nics[self.nic].config_read(config::DEVICE_CONTROL);
+            let reset = control & 0xffff | config::DEVICE_CONTROL_RESET;
+            inner.nics[self.nic].config_write(config::DEVICE_CONTROL, reset);
+            inner.hosts[self.nic].interrupts.fill(false);
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! The world: every NIC, every link and the clock, in one thread.
+//!
+//! Events happen in the total order (time, NIC, kind, serial). Time moves only when a host gives it away or
+//! waits for a register (see [`crate::in_process`]). The same seed, parameters and calls give the same bytes
+//! at the same times.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use cryptonic_pci::{Host, Time};
+use cryptonic_regs::Status;
+
+use crate::events::Kind;
+use crate::in_process::InProcess;
+use crate::latency::Latencies;
+use crate::nic::{Effect, Nic};
+use crate::packet::PacketPool;
+use crate::parameters::{ParameterError, Parameters};
+
+/// A NIC of a world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NicId(pub(crate) usize);
+
+/// The world; clones are the same world.
+#[derive(Clone)]
+pub struct World(pub(crate) Rc<RefCell<Inner>>);
+
+pub(crate) struct Inner {
+    pub(crate) nics: Vec<Nic>,
+    links: Vec<Link>,
+    /// The next event of each NIC.
+    next: Vec<(Time, Kind)>,
+    pub(crate) hosts: Vec<HostTime>,
+    pool: PacketPool,
+    pub(crate) now: Time,
+    seed: u64,
+    latencies: Latencies,
+    taps: Vec<Tap>,
+}
+
+/// What a tap hears of each frame on a line: its NIC, its time, its bytes.
+type TapFunction = Box<dyn FnMut(NicId, Time, &[u8])>;
+
+struct Tap {
+    nic: usize,
+    hear: TapFunction,
+}
+
+/// What the cable of a NIC leads to.
+enum Link {
+    /// Nothing yet: frames are kept for [`World::take_sent`].
+    Open(Vec<Vec<u8>>),
+    /// Another NIC.
+    Cable { peer: usize, delay: Time },
+}
+
+/// Time of one host: until when it is busy, and which interrupts came.
+#[derive(Clone, Default)]
+pub(crate) struct HostTime {
+    pub(crate) busy_until: Time,
+    pub(crate) busy: Time,
+    pub(crate) interrupts: Vec<bool>,
+}
+
+impl World {
+    /// A world at time 0 without NICs. The seed is for what is random in devices: device keys, hash keys.
+    pub fn new(seed: u64) -> World {
+        World(Rc::new(RefCell::new(Inner {
+            nics: Vec::new(),
+            links: Vec::new(),
+            next: Vec::new(),
+            hosts: Vec::new(),
+            pool: PacketPool::new(0),
+            now: Time::ZERO,
+            seed,
+            latencies: Latencies::default(),
+            taps: Vec::new(),
+        })))
+    }
+
+    /// Adds a NIC with an open cable.
+    pub fn add_nic(&self, parameters: &Parameters) -> Result<NicId, ParameterError> {
+        parameters.check()?;
+        let mut inner = self.0.borrow_mut();
+        let index = inner.nics.len();
+        let serial = index as u64 + 1;
+        let seed = inner.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(serial);
+        let nic = Nic::new(parameters, serial, seed);
+        inner.pool.grow(parameters.capacity.frame_bytes as usize + GROWTH_BYTES);
+        inner.next.push(nic.events.next());
+        let interrupts = vec![false; usize::from(nic.msix.vectors())];
+        inner.nics.push(nic);
+        inner.links.push(Link::Open(Vec::new()));
+        inner.hosts.push(HostTime { interrupts, ..HostTime::default() });
+        Ok(NicId(index))
+    }
+
+    /// Joins two NICs with a cable. The delay is above zero, so that nothing acts on its own past.
+    pub fn connect(&self, one: NicId, other: NicId, delay: Time) {
+        let mut inner = self.0.borrow_mut();
+        let delay = delay.max(Time::from_picoseconds(1));
+        inner.links[one.0] = Link::Cable { peer: other.0, delay };
+        inner.links[other.0] = Link::Cable { peer: one.0, delay };
+    }
+
+    /// The host side of a NIC.
+    pub fn host(&self, nic: NicId) -> Box<dyn Host> {
+        Box::new(InProcess::new(self.clone(), nic))
+    }
+
+    /// Puts a frame on the line towards a NIC, as if its last bit arrived now.
+    pub fn inject(&self, nic: NicId, frame: &[u8]) {
+        let mut inner = self.0.borrow_mut();
+        let now = inner.now;
+        inner.pool.grow(frame.len());
+        let mut packet = inner.pool.take();
+        packet.place(frame.len()).copy_from_slice(frame);
+        packet.accepted_at = Time::ZERO;
+        inner.nics[nic.0].events.wire_arrivals.push(now, packet);
+        inner.refresh(nic.0);
+    }
+
+    /// Takes the frames that left a NIC whose cable is open, in order. Short frames are padded, as on a line.
+    pub fn take_sent(&self, nic: NicId) -> Vec<Vec<u8>> {
+        match &mut self.0.borrow_mut().links[nic.0] {
+            Link::Open(frames) => std::mem::take(frames),
+            Link::Cable { .. } => Vec::new(),
+        }
+    }
+
+    /// Has a function called for each frame that a NIC sends. It must not use the world.
+    pub fn tap(&self, nic: NicId, hear: TapFunction) {
+        self.0.borrow_mut().taps.push(Tap { nic: nic.0, hear });
+    }
+
+    /// Has the reasons of drops on receive recorded, for [`World::take_drops`].
+    pub fn record_drops(&self, nic: NicId) {
+        self.0.borrow_mut().nics[nic.0].drops = Some(Vec::new());
+    }
+
+    /// Takes the recorded reasons, in order.
+    pub fn take_drops(&self, nic: NicId) -> Vec<Status> {
+        self.0.borrow_mut().nics[nic.0].drops.as_mut().map_or_else(Vec::new, std::mem::take)
+    }
+
+    /// Does every event that is under way: nothing moves any more without a host.
+    pub fn drain(&self) {
+        let mut inner = self.0.borrow_mut();
+        while inner.step(Time::NEVER).is_some() {}
+    }
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        self.0.borrow().now
+    }
+
+    /// Latencies from doorbell accepted to receive completion visible at the far end, since the last reset.
+    pub fn latencies(&self) -> Latencies {
+        self.0.borrow().latencies.clone()
+    }
+
+    /// Begins to measure anew.
+    pub fn reset_latencies(&self) {
+        self.0.borrow_mut().latencies = Latencies::default();
+    }
+
+    /// Bytes that a NIC's PCI Express link carried so far: to the device, to the host.
+    pub fn pcie_bytes(&self, nic: NicId) -> (u64, u64) {
+        self.0.borrow().nics[nic.0].pcie.bytes()
+    }
+
+    /// Time that each stage of a NIC and its host were in use so far.
+    pub fn busy(&self, nic: NicId) -> Vec<(&'static str, Time)> {
+        let inner = self.0.borrow();
+        let one = &inner.nics[nic.0];
+        let (to_device, to_host) = one.pcie.busy();
+        vec![
+            ("host", inner.hosts[nic.0].busy),
+            ("pcie_to_device", to_device),
+            ("pcie_to_host", to_host),
+            ("gather", one.transmit.gather.busy()),
+            ("transmit_commit", one.transmit.commit.busy()),
+            ("transmit_lanes", one.transmit.lanes.busy()),
+            ("transmit_bus", one.transmit.bus.busy()),
+            ("mac", one.transmit.mac.busy()),
+            ("rx_parse", one.receive.parse_busy),
+            ("key_derivation", one.keys.busy()),
+            ("receive_lanes", one.receive.lanes.busy()),
+            ("receive_commit", one.receive.commit.busy()),
+        ]
+    }
+
+    /// SA contexts that a NIC had to fetch because they were not cached.
+    pub fn context_misses(&self, nic: NicId) -> u64 {
+        self.0.borrow().nics[nic.0].context_cache.misses()
+    }
+
+    /// Register accesses that no register of a NIC answered.
+    pub fn reserved_accesses(&self, nic: NicId) -> u64 {
+        self.0.borrow().nics[nic.0].reserved_accesses
+    }
+
+    /// Crashes the firmware of a NIC and starts it anew, while the hardware runs on.
+    pub fn restart_firmware(&self, nic: NicId) {
+        let mut inner = self.0.borrow_mut();
+        let now = inner.now;
+        inner.nics[nic.0].boot_firmware(now);
+        inner.refresh(nic.0);
+    }
+}
+
+/// What a frame may grow by on its way out.
+const GROWTH_BYTES: usize = 256;
+
+/// What a step showed to the hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Nothing,
+    Something,
+}
+
+impl Inner {
+    /// Recomputes the next event of a NIC after it was touched from outside.
+    pub(crate) fn refresh(&mut self, nic: usize) {
+        self.next[nic] = self.nics[nic].events.next();
+    }
+
+    /// Does the next event if it is not after `until`.
+    pub(crate) fn step(&mut self, until: Time) -> Option<Seen> {
+        let mut index = 0;
+        for candidate in 1..self.next.len() {
+            if self.next[candidate].0 < self.next[index].0 {
+                index = candidate;
+            }
+        }
+        let (time, kind) = *self.next.get(index)?;
+        if time > until || time == Time::NEVER {
+            return None;
+        }
+        self.now = self.now.max(time);
+        let effect = self.nics[index].step(time, kind, &mut self.pool);
+        let seen = match effect {
+            Effect::None => Seen::Nothing,
+            Effect::Visible => Seen::Something,
+            Effect::Received(latency) => {
+                self.latencies.add(latency);
+                Seen::Something
+            }
+            Effect::Interrupt(vector) => {
+                if let Some(interrupt) = self.hosts[index].interrupts.get_mut(vector as usize) {
+                    *interrupt = true;
+                }
+                Seen::Something
+            }
+            Effect::Sent(packet, on_line) => {
+                for tap in self.taps.iter_mut().filter(|tap| tap.nic == index) {
+                    (tap.hear)(NicId(index), on_line, packet.frame());
+                }
+                let peer = if self.nics[index].control.mac_loopback() {
+                    Some((index, Time::from_picoseconds(1)))
+                } else {
+                    match &mut self.links[index] {
+                        Link::Cable { peer, delay } => Some((*peer, *delay)),
+                        Link::Open(frames) => {
+                            frames.push(packet.frame().to_vec());
+                            None
+                        }
+                    }
+                };
+                match peer {
+                    Some((peer, delay)) => {
+                        let latency = Time::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
+                        self.nics[peer].events.wire_arrivals.push(on_line + delay + latency, packet);
+                        if peer != index {
+                            self.refresh(peer);
+                        }
+                    }
+                    None => self.pool.give(packet),
+                }
+                Seen::Nothing
+            }
+        };
+        self.refresh(index);
+        Some(seen)
+    }
+
+    /// Does every event up to `until` and sets the clock there.
+    pub(crate) fn run_until(&mut self, until: Time) {
+        while self.step(until).is_some() {}
+        self.now = self.now.max(until);
+    }
+}
