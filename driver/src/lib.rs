@@ -1,1 +1,60 @@
 //! The userspace driver.
+//!
+//! [`Nic`] is one function of the device: it holds the host side, the admin queue and what was installed.
+//! [`QueuePair`] is a pair of rings, owned by whoever moves packets with it. Both are for one thread.
+//!
+//! The device is taken to be hostile. What it writes is copied once, checked and matched with private state;
+//! what cannot be true quarantines the queue with a reason ([`Quarantine`]) and never panics. What the device
+//! only reads (descriptors, commands, frames to send) lies in memory that it cannot write. Every wait has a
+//! deadline in the time of the host.
+//!
+//! ```no_run
+//! # fn example(host: Box<dyn cryptonic_pci::Host>) -> Result<(), Box<dyn std::error::Error>> {
+//! use cryptonic_driver::{Nic, OpenOptions, Protection, QueuePairOptions, TransmitPacket};
+//!
+//! let mut nic = Nic::open(host, OpenOptions::default())?;
+//! let options = QueuePairOptions { clear_allowed: true, ..QueuePairOptions::default() };
+//! let mut queue = nic.create_queue_pair(options)?;
+//! let mut buffer = queue.take_buffer().ok_or("no buffer")?;
+//! queue.fill(&mut buffer, &[0; 60])?;
+//! let mut batch = vec![TransmitPacket::new(buffer, Protection::Clear, 1)];
+//! queue.transmit(&mut batch)?;
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod error;
+mod information;
+mod ledger;
+mod nic;
+mod psp;
+mod queue;
+mod receive;
+mod sa;
+mod secret;
+mod shared;
+mod statistics;
+mod transmit;
+
+pub use cryptonic_pci::host::Wake;
+pub use cryptonic_pci::{Host, Time};
+pub use cryptonic_regs::Status;
+pub use cryptonic_regs::admin::{AdminStatus, Cipher, DfPolicy, Direction, Mode, Opcode};
+pub use cryptonic_regs::bar0::PspKeyStatus;
+pub use cryptonic_regs::completion::ReceivedProtocol;
+pub use error::{AdminAnomaly, Error, Quarantine, QueueError};
+pub use information::{Capabilities, FirmwareCapabilities, Information};
+pub use ledger::KeyLedger;
+pub use nic::{Nic, OpenOptions};
+pub use psp::{PspDeviceKeys, PspSpi};
+pub use queue::{QueuePair, QueuePairOptions};
+pub use receive::Received;
+pub use sa::{OuterHeader, SaConfiguration, SaHandle, SaState, Salt};
+pub use secret::SecretKey;
+pub use statistics::Statistics;
+pub use transmit::{
+    Protection, PspKeyId, PspTransmit, SourcePort, TransmitBuffer, TransmitPacket, Transmitted,
+};

@@ -1,0 +1,254 @@
+//! What can go wrong, as values.
+
+use cryptonic_pci::HostError;
+use cryptonic_pci::memory::OutOfBounds;
+use cryptonic_regs::Status;
+use cryptonic_regs::admin::{AdminStatus, Opcode};
+use thiserror::Error;
+
+/// Why an operation of a [`crate::Nic`] failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The function was removed, or reads all ones.
+    #[error("the device is gone")]
+    Gone,
+    /// The host side refused an access.
+    #[error("the host refused: {0}")]
+    Host(#[source] HostError),
+    /// The magic number is not that of a Cryptonic NIC.
+    #[error("this is not a Cryptonic NIC: its magic number is {found:#010x}")]
+    NotCryptonic {
+        /// What it reads.
+        found: u32,
+    },
+    /// The device follows another major version of the contract.
+    #[error("the device follows version {major}.{minor} of the contract, which this driver does not know")]
+    ContractVersion {
+        /// Major version of the device.
+        major: u16,
+        /// Minor version of the device.
+        minor: u16,
+    },
+    /// A block is missing, or is not where the contract puts it.
+    #[error("the device's table has no usable block {name:?}")]
+    Block {
+        /// Name of the block.
+        name: &'static str,
+    },
+    /// A capability that no device can have.
+    #[error("the device claims {name} = {value}, which is out of range")]
+    Capability {
+        /// Name of the capability.
+        name: &'static str,
+        /// What it reads.
+        value: u64,
+    },
+    /// A deadline passed.
+    #[error("the device did not become {what} in time")]
+    Deadline {
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// The device reports a fault that only a reset ends.
+    #[error("the device reports a fatal fault")]
+    Fatal,
+    /// The reset did not zeroise the key memory.
+    #[error("the device does not confirm that its reset erased all keys")]
+    KeysNotZeroised,
+    /// Memory for the device could not be had.
+    #[error("allocating memory for the device: {0}")]
+    Memory(#[source] std::io::Error),
+    /// The I/O address space of this function is used up.
+    #[error("no I/O addresses are left")]
+    AddressesExhausted,
+    /// The device cannot do this; its capabilities say so.
+    #[error("the device does not support {0}")]
+    Unsupported(&'static str),
+    /// An argument is out of range.
+    #[error("{0}")]
+    Argument(&'static str),
+    /// Every queue pair is in use, or the one asked for.
+    #[error("no such queue pair is free")]
+    NoFreeQueue,
+    /// The device stopped a queue pair as it was turned on.
+    #[error("the device stopped queue pair {index}: {}", .cause.map_or("for an unknown cause", Status::name))]
+    QueueStopped {
+        /// Index of the pair.
+        index: u32,
+        /// Why, if it is a status number.
+        cause: Option<Status>,
+    },
+    /// The device refused a command.
+    #[error("the device refused {}: {}", .command.name(), .status.name())]
+    Refused {
+        /// The command.
+        command: Opcode,
+        /// Its status.
+        status: AdminStatus,
+    },
+    /// The device answered a command with what cannot be true.
+    #[error("the device's answer to {} cannot be true: {anomaly}", .command.name())]
+    Anomaly {
+        /// The command.
+        command: Opcode,
+        /// What is wrong with the answer.
+        anomaly: AdminAnomaly,
+    },
+    /// The admin queue was given up after a deadline or an anomaly.
+    #[error("the admin queue is out of use since an earlier failure")]
+    AdminStopped,
+    /// The key was installed before, and the start sequence is not above what it may have used.
+    #[error("this key was in use before and may only start at {}", .lowest.map_or("no number".into(), |lowest| format!("{lowest} or above")))]
+    KeyReused {
+        /// The lowest start sequence that is accepted; none if that cannot be known.
+        lowest: Option<u64>,
+    },
+    /// The key is in use by another SA of the same direction.
+    #[error("this key is in use by another SA")]
+    KeyInUse,
+    /// No SA of this handle was installed by this driver.
+    #[error("there is no SA with this handle")]
+    UnknownSa,
+    /// The device was closed, or reset because it failed.
+    #[error("the device is closed")]
+    Closed,
+}
+
+/// What is wrong with an admin completion or reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum AdminAnomaly {
+    /// It answers another command.
+    #[error("it carries another command's identifier")]
+    Identifier,
+    /// The status is no status.
+    #[error("its status is unknown")]
+    Status,
+    /// The result is out of range.
+    #[error("its result is out of range")]
+    Result,
+    /// The reply contradicts itself or the command.
+    #[error("its reply is malformed")]
+    Reply,
+}
+
+/// Why an operation of a [`crate::QueuePair`] failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum QueueError {
+    /// The queue pair is in quarantine.
+    #[error("the queue pair is in quarantine: {0}")]
+    Quarantined(Quarantine),
+    /// The function was removed, or reads all ones.
+    #[error("the device is gone")]
+    Gone,
+    /// The device was closed, or reset because it failed.
+    #[error("the device is closed")]
+    Closed,
+    /// The host side refused an access.
+    #[error("the host refused: {0}")]
+    Host(HostError),
+    /// The bytes do not fit into the buffer.
+    #[error("{bytes} bytes do not fit into a buffer with room for {room}")]
+    TooLong {
+        /// How many.
+        bytes: usize,
+        /// Room in the buffer.
+        room: usize,
+    },
+    /// A buffer or a key of another queue pair.
+    #[error("the buffer or key belongs to another queue pair")]
+    Foreign,
+    /// A PSP key needs transmit descriptors of stride 64.
+    #[error("a key in the descriptor needs a stride of 64")]
+    NoRoomForKey,
+    /// The PSP key was removed.
+    #[error("the PSP key was removed")]
+    UnknownKey,
+    /// An argument is out of range.
+    #[error("{0}")]
+    Argument(&'static str),
+    /// A deadline passed.
+    #[error("the queue pair was not drained in time")]
+    Deadline,
+    /// A ring access was out of bounds: a fault of this driver.
+    #[error("access outside shared memory")]
+    OutOfBounds,
+}
+
+macro_rules! quarantine {
+    ($( $(#[doc = $doc:literal])* $name:ident = $text:literal, $sentence:literal; )*) => {
+        /// Why a queue pair is in quarantine: what the device wrote that cannot be true.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+        pub enum Quarantine {
+            $( $(#[doc = $doc])* #[error($sentence)] $name, )*
+        }
+
+        impl Quarantine {
+            /// Every reason.
+            pub const ALL: &'static [Quarantine] = &[ $( Quarantine::$name, )* ];
+
+            /// Its name in snake_case.
+            pub const fn name(self) -> &'static str {
+                match self { $( Quarantine::$name => $text, )* }
+            }
+        }
+    };
+}
+
+quarantine! {
+    /// A tag that no slot has.
+    TagOutOfRange = "tag_out_of_range", "a completion's tag is out of range";
+    /// A tag that is not that of the descriptor the completion is about.
+    TagMismatch = "tag_mismatch", "a completion's tag is not that of its descriptor";
+    /// A tag generation that is not the current one.
+    StaleGeneration = "stale_generation", "a completion's tag generation is stale";
+    /// A receive completion for a buffer that the device does not hold.
+    NotPosted = "not_posted", "a completion is for a buffer that the device does not hold";
+    /// A transmit completion that retires nothing.
+    NoDescriptors = "no_descriptors", "a completion retires no descriptor";
+    /// A transmit completion that retires more than is under way.
+    TooManyDescriptors = "too_many_descriptors", "a completion retires more descriptors than are under way";
+    /// A status that is none, or not of this direction.
+    UnknownStatus = "unknown_status", "a completion's status is unknown";
+    /// A length above that of the posted buffer.
+    LengthTooLong = "length_too_long", "a completion's length is above that of its buffer";
+    /// A good frame of no bytes.
+    LengthZero = "length_zero", "a good frame has no bytes";
+    /// A protocol that is none.
+    UnknownProtocol = "unknown_protocol", "a completion's protocol is unknown";
+    /// An SA slot or generation that no SA has.
+    SaOutOfRange = "sa_out_of_range", "a completion's SA is out of range";
+    /// The device stopped the pair itself; the cause is in [`crate::QueuePair::device_cause`].
+    DeviceStopped = "device_stopped", "the device stopped the queue pair";
+}
+
+impl From<HostError> for Error {
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Gone => Error::Gone,
+            other => Error::Host(other),
+        }
+    }
+}
+
+impl From<OutOfBounds> for Error {
+    fn from(_: OutOfBounds) -> Self {
+        Error::Argument("access outside shared memory")
+    }
+}
+
+impl From<HostError> for QueueError {
+    #[cold]
+    fn from(error: HostError) -> Self {
+        match error {
+            HostError::Gone => QueueError::Gone,
+            other => QueueError::Host(other),
+        }
+    }
+}
+
+impl From<OutOfBounds> for QueueError {
+    #[cold]
+    fn from(_: OutOfBounds) -> Self {
+        QueueError::OutOfBounds
+    }
+}
