@@ -31,12 +31,16 @@ pub(crate) enum Kind {
 
 pub(crate) const KINDS: usize = 12;
 
-/// A queue of events of one kind.
-pub(crate) struct Queue<T>(VecDeque<(Time, T)>);
+/// A queue of events of one kind. The time of its head stands beside it, so that finding the next event
+/// touches nothing else.
+pub(crate) struct Queue<T> {
+    head: Time,
+    events: VecDeque<(Time, T)>,
+}
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Queue(VecDeque::new())
+        Queue { head: Time::NEVER, events: VecDeque::new() }
     }
 }
 
@@ -44,27 +48,30 @@ impl<T> Queue<T> {
     /// Adds an event. Times ascend; one that would not is put right behind those at or before its time.
     #[inline]
     pub(crate) fn push(&mut self, time: Time, event: T) {
-        if self.0.back().is_none_or(|(last, _)| *last <= time) {
-            self.0.push_back((time, event));
+        if self.events.back().is_none_or(|(last, _)| *last <= time) {
+            self.events.push_back((time, event));
         } else {
-            let place = self.0.partition_point(|(at, _)| *at <= time);
-            self.0.insert(place, (time, event));
+            let place = self.events.partition_point(|(at, _)| *at <= time);
+            self.events.insert(place, (time, event));
         }
+        self.head = self.head.min(time);
     }
 
     #[inline]
     pub(crate) fn next(&self) -> Time {
-        self.0.front().map_or(Time::NEVER, |(time, _)| *time)
+        self.head
     }
 
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
-        self.0.pop_front().map(|(_, event)| event)
+        let (_, event) = self.events.pop_front()?;
+        self.head = self.events.front().map_or(Time::NEVER, |(time, _)| *time);
+        Some(event)
     }
 
     /// Time of the last event.
     pub(crate) fn last(&self) -> Time {
-        self.0.back().map_or(Time::ZERO, |(time, _)| *time)
+        self.events.back().map_or(Time::ZERO, |(time, _)| *time)
     }
 }
 
