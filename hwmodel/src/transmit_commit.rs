@@ -45,8 +45,8 @@ impl Nic {
             self.transmit_fault(pending, control, pending.fault);
             return Effect::None;
         }
-        let mut packet = pool.take();
         let bytes = usize::from(control.length());
+        let mut packet = pool.take(bytes);
         if self.memory.read(pending.words[0], packet.place(bytes)).is_err() {
             pool.give(packet);
             self.release_gathered(control, self.now);

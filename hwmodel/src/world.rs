@@ -70,7 +70,7 @@ impl World {
             links: Vec::new(),
             next: Vec::new(),
             hosts: Vec::new(),
-            pool: PacketPool::new(0),
+            pool: PacketPool::default(),
             now: Time::ZERO,
             seed,
             latencies: Latencies::default(),
@@ -113,7 +113,7 @@ impl World {
         let mut inner = self.0.borrow_mut();
         let now = inner.now;
         inner.pool.grow(frame.len());
-        let mut packet = inner.pool.take();
+        let mut packet = inner.pool.take(frame.len());
         packet.place(frame.len()).copy_from_slice(frame);
         packet.accepted_at = Time::ZERO;
         inner.nics[nic.0].events.wire_arrivals.push(now, packet);
