@@ -11,8 +11,11 @@ use crate::packet::PacketPool;
 const BASE_STRIDE_BYTES: u32 = 32;
 
 impl Nic {
-    /// Asks for transmit descriptors as far as prefetch allows.
+    /// Asks for transmit descriptors as far as prefetch allows, while packets may pass.
     pub(crate) fn fetch_transmit(&mut self) {
+        if !self.enabled() {
+            return;
+        }
         let queue_pairs = self.queues.len() as u16;
         let (batch, limit) = (
             self.parameters.descriptors.transmit_fetch as u32,
@@ -126,9 +129,22 @@ impl Nic {
     /// Stops a queue pair; what it held is forgotten.
     pub(crate) fn quarantine(&mut self, queue: u16, cause: Status) {
         self.count(cause);
+        self.forget_waiting(queue);
         if let Some(pair) = self.queues.get_mut(usize::from(queue)) {
             pair.quarantine(cause);
             self.transmit.prefetched[usize::from(queue)] = 0;
+        }
+    }
+
+    /// Drops the packets that wait for a descriptor of a queue pair that is turned off.
+    pub(crate) fn forget_waiting(&mut self, queue: u16) {
+        let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
+        for packet in std::mem::take(&mut pair.waiting) {
+            self.counters.statuses[Status::QueueOff.number() as usize] += 1;
+            self.receive.buffer.release(self.now, packet.buffer_bytes);
+            if let Some(drops) = &mut self.drops {
+                drops.push(Status::QueueOff);
+            }
         }
     }
 }

@@ -75,10 +75,13 @@ impl Host for InProcess {
         let mut inner = self.world.0.borrow_mut();
         let start = inner.host_free_at(self.nic);
         inner.run_until(start);
-        let (arrives, answered) = inner.nics[self.nic].pcie.register_read(start);
+        let arrives = inner.nics[self.nic].pcie.register_read(start);
         inner.run_until(arrives);
-        inner.nics[self.nic].now = arrives;
-        let value = inner.nics[self.nic].bar_read(bar, offset);
+        let nic = &mut inner.nics[self.nic];
+        nic.now = arrives;
+        let value = nic.bar_read(bar, offset);
+        let answered = nic.pcie.register_answer(arrives);
+        inner.run_until(answered);
         inner.occupy_host(self.nic, start, answered - start);
         Ok(value)
     }

@@ -373,6 +373,7 @@ impl Device for Nic {
         self.control = Control::new();
         self.psp_control = PspControl::new().with_udp_port(PSP_UDP_PORT);
         self.queues.iter_mut().for_each(|pair| {
+            pair.waiting.clear();
             pair.disable();
             pair.control = Default::default();
             pair.bases = [0; 4];

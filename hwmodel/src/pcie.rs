@@ -131,17 +131,21 @@ impl Pcie {
         now + span + Time::from_nanoseconds(self.parameters.write_latency_ns)
     }
 
-    /// The host reads a register at `now`. Gives when the request arrives and when the answer is there.
-    pub fn register_read(&mut self, now: Time) -> (Time, Time) {
+    /// The host reads a register at `now`. Gives when the request arrives.
+    pub fn register_read(&mut self, now: Time) -> Time {
         let span = self.span(REQUEST_OVERHEAD_BYTES);
         self.to_device.steal(now, span);
         self.bytes_to_device += REQUEST_OVERHEAD_BYTES;
-        let latency = Time::from_nanoseconds(self.parameters.write_latency_ns);
-        let arrives = now + span + latency;
-        let answer = self.span(COMPLETION_OVERHEAD_BYTES + 4);
-        self.to_host.steal(arrives, answer);
+        now + span + Time::from_nanoseconds(self.parameters.write_latency_ns)
+    }
+
+    /// The device answers a register read at `now`. Gives when the host has the answer. A completion does not
+    /// pass posted writes (PCIe 4.0 2.4.1): the host then sees every write that the device made before.
+    pub fn register_answer(&mut self, now: Time) -> Time {
+        let span = self.span(COMPLETION_OVERHEAD_BYTES + 4);
+        let left = self.to_host.serve(now, span) + span;
         self.bytes_to_host += COMPLETION_OVERHEAD_BYTES + 4;
-        (arrives, arrives + answer + latency)
+        left + Time::from_nanoseconds(self.parameters.write_latency_ns)
     }
 
     /// Bytes carried so far, to the device and to the host.

@@ -171,6 +171,7 @@ impl Nic {
         match offset {
             _ if offset == bar0::CONTROL.offset => {
                 self.control = bar0::Control::from_bits(value & 0b11);
+                self.fetch_transmit();
             }
             _ if offset == bar0::ADMIN_CONTROL.offset => {
                 self.admin_control_write(bar0::AdminControl::from_bits(value));
@@ -216,7 +217,8 @@ impl Nic {
             return;
         }
         if !control.enable() {
-            pair.disable();
+            self.forget_waiting(queue);
+            self.queues[usize::from(queue)].disable();
             self.transmit.prefetched[usize::from(queue)] = 0;
             return;
         }
@@ -236,9 +238,7 @@ impl Nic {
             at if at == doorbell::TRANSMIT_DOORBELL.offset => match pair.transmit.doorbell(value) {
                 Ok(()) => {
                     pair.doorbells.push_back((value, now));
-                    if self.control.enable() {
-                        self.fetch_transmit();
-                    }
+                    self.fetch_transmit();
                 }
                 Err(cause) => self.quarantine(queue, cause),
             },
