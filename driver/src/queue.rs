@@ -18,7 +18,7 @@ use cryptonic_regs::{Register, Status, Value};
 
 use crate::information::Capabilities;
 use crate::nic::turn_off;
-use crate::receive::ReceiveSide;
+use crate::receive::{Places, ReceiveSide};
 use crate::shared::{Arena, Shared};
 use crate::transmit::{TransmitSide, Transmitted};
 use crate::{Error, Quarantine, QueueError};
@@ -158,10 +158,13 @@ impl QueuePair {
             receive: ReceiveSide::new(
                 index,
                 options.receive_slots,
-                receive_ring.next_multiple_of(64),
-                receive_completions,
-                receive_frames,
-                memory.writes.iova + receive_frames as u64,
+                Places {
+                    ring_offset: receive_ring.next_multiple_of(64),
+                    completion_offset: receive_completions,
+                    frames_offset: receive_frames,
+                    frames_iova: memory.writes.iova + receive_frames as u64,
+                },
+                options.buffer_bytes,
                 capabilities.sa_slots,
             ),
             memory,
@@ -310,6 +313,8 @@ impl QueuePair {
     /// Waits until no transmit descriptor is in flight; `out` takes the completions. Gives the number of
     /// packets that ended.
     pub fn drain(&mut self, deadline: Time, out: &mut Vec<Transmitted>) -> Result<usize, QueueError> {
+        self.usable()?;
+        self.announce_buffers()?;
         let mut packets = 0;
         loop {
             let late = self.shared.host.now() >= deadline;

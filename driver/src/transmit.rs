@@ -40,6 +40,7 @@ impl TransmitBuffer {
 
 /// How a packet is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)] // A tag of its own is quicker to look at than one that shares a field.
 pub enum Protection {
     /// It leaves as it is.
     Clear,
@@ -127,15 +128,16 @@ pub struct Transmitted {
     pub time_picoseconds: u64,
 }
 
-/// A descriptor under way, as the driver remembers it.
+/// A descriptor under way.
 #[derive(Clone, Copy, Default)]
 struct Sent {
     cookie: u64,
     buffer: u32,
-    has_key: bool,
+    keyed: bool,
 }
 
 struct Key {
+    /// Boxed: moving the entry must not leave copies behind.
     words: Box<Zeroizing<[u64; 4]>>,
     spi: u32,
     version: u8,
@@ -154,9 +156,11 @@ pub(crate) struct TransmitSide {
     produced: u32,
     retired: u32,
     completions: u32,
+    /// Control word of the descriptor made last.
+    last_control: u64,
+    /// What is under way, by slot.
     sent: Box<[Sent]>,
     free: Vec<u32>,
-    /// Boxed and never moved: a key leaves no copies behind.
     keys: Vec<Option<Key>>,
     key_generation: u32,
 }
@@ -179,6 +183,7 @@ impl TransmitSide {
             produced: 0,
             retired: 0,
             completions: 0,
+            last_control: 0,
             sent: vec![Sent::default(); slots as usize].into(),
             free: (0..buffers).rev().collect(),
             keys: Vec::new(),
@@ -214,102 +219,91 @@ impl TransmitSide {
         self.keys.clear();
     }
 
+    /// Puts packets from the front of `batch` into slots up to the end of the ring, as many as `limit`. Gives
+    /// how many, and why the next could not be put, if that is why it ended.
     #[inline]
-    fn key(&self, id: PspKeyId, queue: u32) -> Result<&Key, QueueError> {
-        let key = self.keys.get(id.index as usize).and_then(Option::as_ref);
-        match key {
-            Some(key) if key.generation == id.generation && id.queue == queue => Ok(key),
-            _ => Err(if id.queue == queue { QueueError::UnknownKey } else { QueueError::Foreign }),
-        }
-    }
-
-    /// Writes the descriptor of a packet into the next slot and remembers it. Gives where its control word
-    /// is, and the word.
-    #[inline]
-    fn put(
+    fn put_run(
         &mut self,
         memory: &SharedMemory,
-        packet: &TransmitPacket,
-        queue: u32,
-        buffer_bytes_log2: u32,
-    ) -> Result<(usize, u64), QueueError> {
-        let buffer = &packet.buffer;
-        if buffer.queue != queue {
-            return Err(QueueError::Foreign);
-        }
-        let position = self.produced;
-        let slot = position & (self.slots() - 1);
-        let offset = (slot as usize) << self.stride_log2;
-        // The fields are shifted into place once: each setter would mask and merge on its own.
-        let mut control = TransmitControl::new()
-            .with_length(buffer.length as u16)
-            .with_tag(slot as u16)
-            .with_tag_generation((position >> self.slots_log2) as u8)
+        batch: &[TransmitPacket],
+        limit: usize,
+        owner: Owner,
+    ) -> (usize, Result<(), QueueError>) {
+        let mask = self.slots() - 1;
+        let first = (self.produced & mask) as usize;
+        let report_mask = ((mask + 1) / REPORTS_PER_PASS).wrapping_sub(1) as usize;
+        // What grows by one from slot to slot is added, not set: the tag is above the length.
+        let mut common = TransmitControl::new()
+            .with_tag(first as u16)
+            .with_tag_generation((self.produced >> self.slots_log2) as u8)
             .with_end_of_packet(true)
-            .with_report(packet.report || slot & (self.slots() / REPORTS_PER_PASS).wrapping_sub(1) == 0);
-        let mut has_key = false;
-        let security = match packet.protection {
-            Protection::Sa(handle) => {
-                control.set_security(Security::Sa.number() as u8);
-                TransmitSa::new()
-                    .with_index(handle.index & 0xff_ffff)
-                    .with_generation(handle.generation)
-                    .into_bits()
+            .into_bits();
+        let places = self.sent.get_mut(first..).unwrap_or(&mut []);
+        let count = limit.min(batch.len()).min(places.len());
+        let batch = batch.get(..count).unwrap_or(&[]);
+        let mut slot = first;
+        let mut outcome = Ok(());
+        for (packet, sent) in batch.iter().zip(places) {
+            let buffer = &packet.buffer;
+            if buffer.queue != owner.identity {
+                outcome = Err(QueueError::Foreign);
+                break;
             }
-            Protection::Clear => {
-                control.set_security(Security::Clear.number() as u8);
-                0
+            let offset = slot << self.stride_log2;
+            let (how, security) = match &packet.protection {
+                Protection::Sa(handle) => (SECURITY_SA, sa_word(*handle)),
+                Protection::Clear => (SECURITY_CLEAR, 0),
+                Protection::PspKey(psp) => match put_key(&self.keys, memory, offset, psp, owner.identity) {
+                    Ok(words) => words,
+                    Err(error) => {
+                        outcome = Err(error);
+                        break;
+                    }
+                },
+            };
+            let report = if packet.report || slot & report_mask == 0 { REPORT } else { 0 };
+            let address = self.frames_iova + (u64::from(buffer.index) << owner.buffer_bytes_log2);
+            let control = common | u64::from(buffer.length) | how | report;
+            let words = [address.to_le_bytes(), control.to_le_bytes(), security.to_le_bytes(), [0; 8]];
+            if memory.write(offset, words.as_flattened()).is_err() {
+                outcome = Err(QueueError::OutOfBounds);
+                break;
             }
-            Protection::PspKey(psp) => {
-                if self.stride_log2 != 6 {
-                    return Err(QueueError::NoRoomForKey);
-                }
-                if psp.crypt_offset > 63 {
-                    return Err(QueueError::Argument("a crypt offset has 6 bits"));
-                }
-                let key = self.key(psp.key, queue)?;
-                let (policy, port) = match psp.source_port {
-                    SourcePort::Entropy => (SourcePortPolicy::Entropy, 0),
-                    SourcePort::PortsXor => (SourcePortPolicy::PortsXor, 0),
-                    SourcePort::Fixed(port) => (SourcePortPolicy::Fixed, port),
-                };
-                control = control
-                    .with_security(Security::PspKey.number() as u8)
-                    .with_psp_version(key.version)
-                    .with_psp_crypt_offset(psp.crypt_offset)
-                    .with_psp_source_port_policy(policy.number() as u8)
-                    .with_psp_sample(psp.sample)
-                    .with_psp_drop(psp.drop);
-                for (index, word) in key.words.iter().enumerate() {
-                    memory.write_word(offset + KEY_OFFSET + index * 8, *word)?;
-                }
-                has_key = true;
-                TransmitPsp::new().with_spi(key.spi).with_source_port(port).into_bits()
-            }
-        };
-        // The fourth word is reserved and stays 0 from the beginning.
-        let address = self.frames_iova + (u64::from(buffer.index) << buffer_bytes_log2);
-        memory.write_word(offset, address)?;
-        memory.write_word(offset + 8, control.into_bits())?;
-        memory.write_word(offset + 16, security)?;
-        if let Some(sent) = self.sent.get_mut(slot as usize) {
-            *sent = Sent { cookie: packet.cookie, buffer: buffer.index, has_key };
+            let keyed = matches!(packet.protection, Protection::PspKey(_));
+            *sent = Sent { cookie: packet.cookie, buffer: buffer.index, keyed };
+            self.last_control = control;
+            common += TAG_ONE;
+            slot += 1;
         }
-        self.produced = position.wrapping_add(1);
-        Ok((offset + 8, control.into_bits()))
+        let put = slot - first;
+        self.produced = self.produced.wrapping_add(put as u32);
+        (put, outcome)
+    }
+
+    /// Makes the last descriptor ask for a report.
+    #[inline]
+    fn report_last(&self, memory: &SharedMemory) -> Result<(), OutOfBounds> {
+        let slot = self.produced.wrapping_sub(1) & (self.slots() - 1);
+        memory.write_word(((slot as usize) << self.stride_log2) + 8, self.last_control | REPORT)
     }
 
     /// Takes back the next `count` descriptors: zeroises their keys, frees their buffers.
     #[inline]
     fn retire(&mut self, memory: &SharedMemory, count: u32) -> Result<(), OutOfBounds> {
-        let mask = self.slots() - 1;
-        for position in 0..count {
-            let slot = self.retired.wrapping_add(position) & mask;
-            let Some(sent) = self.sent.get(slot as usize) else { return Err(OutOfBounds) };
-            self.free.push(sent.buffer);
-            if sent.has_key {
-                for word in 0..4 {
-                    memory.write_word(((slot as usize) << self.stride_log2) + KEY_OFFSET + word * 8, 0)?;
+        let first = (self.retired & (self.slots() - 1)) as usize;
+        let to_end = self.sent.len() - first;
+        let (head, tail) = ((count as usize).min(to_end), (count as usize).saturating_sub(to_end));
+        for run in [first..first + head, 0..tail] {
+            let sent = self.sent.get(run.clone()).ok_or(OutOfBounds)?;
+            self.free.extend(sent.iter().map(|sent| sent.buffer));
+            if self.stride_log2 != 6 {
+                continue;
+            }
+            for (sent, slot) in sent.iter().zip(run) {
+                if sent.keyed {
+                    for word in 0..4 {
+                        memory.write_word((slot << self.stride_log2) + KEY_OFFSET + word * 8, 0)?;
+                    }
                 }
             }
         }
@@ -344,6 +338,64 @@ impl TransmitSide {
             _ => Err(Quarantine::UnknownStatus),
         }
     }
+}
+
+/// What marks a queue pair's buffers, and how large they are.
+#[derive(Clone, Copy)]
+struct Owner {
+    identity: u32,
+    buffer_bytes_log2: u32,
+}
+
+const TAG_ONE: u64 = 1 << 16;
+const REPORT: u64 = TransmitControl::new().with_report(true).into_bits();
+const SECURITY_CLEAR: u64 = TransmitControl::new().with_security(Security::Clear.number() as u8).into_bits();
+const SECURITY_SA: u64 = TransmitControl::new().with_security(Security::Sa.number() as u8).into_bits();
+const _: () = assert!(TransmitControl::new().with_tag(1).into_bits() == TAG_ONE);
+
+#[inline]
+fn sa_word(handle: SaHandle) -> u64 {
+    TransmitSa::new().with_index(handle.index & 0xff_ffff).with_generation(handle.generation).into_bits()
+}
+
+#[inline]
+fn key(keys: &[Option<Key>], id: PspKeyId, identity: u32) -> Result<&Key, QueueError> {
+    match keys.get(id.index as usize) {
+        _ if id.queue != identity => Err(QueueError::Foreign),
+        Some(Some(key)) if key.generation == id.generation => Ok(key),
+        _ => Err(QueueError::UnknownKey),
+    }
+}
+
+/// Puts a PSP key into the slot at `offset`. Gives the bits for the control word, and the security word.
+#[inline(never)]
+fn put_key(
+    keys: &[Option<Key>],
+    memory: &SharedMemory,
+    offset: usize,
+    psp: &PspTransmit,
+    identity: u32,
+) -> Result<(u64, u64), QueueError> {
+    if psp.crypt_offset > 63 {
+        return Err(QueueError::Argument("a crypt offset has 6 bits"));
+    }
+    let key = key(keys, psp.key, identity)?;
+    let (policy, port) = match psp.source_port {
+        SourcePort::Entropy => (SourcePortPolicy::Entropy, 0),
+        SourcePort::PortsXor => (SourcePortPolicy::PortsXor, 0),
+        SourcePort::Fixed(port) => (SourcePortPolicy::Fixed, port),
+    };
+    let control = TransmitControl::new()
+        .with_security(Security::PspKey.number() as u8)
+        .with_psp_version(key.version)
+        .with_psp_crypt_offset(psp.crypt_offset)
+        .with_psp_source_port_policy(policy.number() as u8)
+        .with_psp_sample(psp.sample)
+        .with_psp_drop(psp.drop);
+    for (index, word) in key.words.iter().enumerate() {
+        memory.write_word(offset + KEY_OFFSET + index * 8, *word)?;
+    }
+    Ok((control.into_bits(), TransmitPsp::new().with_spi(key.spi).with_source_port(port).into_bits()))
 }
 
 impl QueuePair {
@@ -392,6 +444,9 @@ impl QueuePair {
         if crate::psp::key_bytes(version) != Some(key.bytes()) {
             return Err(QueueError::Argument("the key does not have the length of its PSP version"));
         }
+        if self.transmit.stride_log2 != 6 {
+            return Err(QueueError::NoRoomForKey);
+        }
         let side = &mut self.transmit;
         let generation = side.key_generation;
         side.key_generation = generation.wrapping_add(1);
@@ -413,7 +468,7 @@ impl QueuePair {
 
     /// Forgets a PSP key. Descriptors under way keep their copies until they are retired.
     pub fn remove_psp_key(&mut self, id: PspKeyId) -> Result<(), QueueError> {
-        self.transmit.key(id, self.identity)?;
+        key(&self.transmit.keys, id, self.identity)?;
         if let Some(place) = self.transmit.keys.get_mut(id.index as usize) {
             *place = None;
         }
@@ -426,23 +481,24 @@ impl QueuePair {
     pub fn transmit(&mut self, batch: &mut Vec<TransmitPacket>) -> Result<usize, QueueError> {
         self.usable()?;
         let memory = &self.memory.reads.memory;
-        let mut last = None;
-        let mut sent = 0;
-        for packet in batch.iter().take(self.transmit.slots() as usize - self.transmit.in_flight() as usize) {
-            match self.transmit.put(memory, packet, self.identity, self.buffer_bytes_log2) {
-                Ok(control) => last = Some(control),
-                Err(error) if sent == 0 => return Err(error),
-                Err(_) => break,
-            }
-            sent += 1;
+        let side = &mut self.transmit;
+        let owner = Owner { identity: self.identity, buffer_bytes_log2: self.buffer_bytes_log2 };
+        let space = (side.slots() - side.in_flight()) as usize;
+        let (mut sent, mut outcome) = side.put_run(memory, batch, space, owner);
+        if sent < space.min(batch.len()) && outcome.is_ok() {
+            // The run ended at the end of the ring.
+            let (more, end) = side.put_run(memory, batch.get(sent..).unwrap_or(&[]), space - sent, owner);
+            sent += more;
+            outcome = end;
         }
-        let Some((offset, control)) = last else { return Ok(0) };
-        let control = TransmitControl::from_bits(control).with_report(true);
-        memory.write_word(offset, control.into_bits())?;
+        if sent == 0 {
+            return outcome.map(|()| 0);
+        }
+        side.report_last(memory)?;
         batch.drain(..sent);
-        self.memory.set_in_flight(self.transmit.in_flight());
+        self.memory.set_in_flight(side.in_flight());
         self.shared.host.spend(Work::Burst { packets: sent as u32 });
-        self.shared.host.write32(Bar::Bar2, self.transmit.doorbell, self.transmit.produced)?;
+        self.shared.host.write32(Bar::Bar2, side.doorbell, side.produced)?;
         Ok(sent)
     }
 
