@@ -129,12 +129,6 @@ impl Received {
         self.word(4)
     }
 
-    /// Hash of the inner flow.
-    #[inline]
-    pub fn hash(&self) -> u32 {
-        self.steering().hash()
-    }
-
     /// PSP: version of the packet.
     #[inline]
     pub fn psp_version(&self) -> u8 {

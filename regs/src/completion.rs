@@ -59,8 +59,8 @@ bits! {
     }
     /// Receive completion, word 5.
     pub struct ReceiveSteering: u64 {
-        /// Hash of the inner flow.
-        hash: u32 = 32,
+        /// Reserved.
+        _reserved0: u32 = 32,
         /// A [`ReceivedProtocol`] number.
         protocol: u8 = 8,
         /// PSP: version of the packet.
@@ -72,7 +72,7 @@ bits! {
         /// PSP: the device key that derived the packet's key.
         psp_device_key: bool = 1,
         /// Reserved.
-        _reserved: u32 = 17,
+        _reserved1: u32 = 17,
     }
     /// The last word of a receive completion.
     pub struct ReceiveCompletionEnd: u64 {
@@ -111,7 +111,7 @@ record! {
         iv: u64,
         /// Device time in picoseconds when the frame's last byte arrived.
         time_picoseconds: u64,
-        /// Hash and protocol.
+        /// Protocol and what its header said.
         steering: ReceiveSteering,
         /// Generation of the SA slot that opened the packet, or 0.
         sa_generation: u64,

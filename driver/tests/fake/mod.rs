@@ -534,7 +534,7 @@ impl Device {
                 sequence,
                 iv: sequence,
                 time_picoseconds: 2,
-                steering: ReceiveSteering::new().with_hash(0xabcd).with_protocol(protocol.number() as u8),
+                steering: ReceiveSteering::new().with_protocol(protocol.number() as u8),
                 sa_generation,
                 end: ReceiveCompletionEnd::new(),
             };
