@@ -459,18 +459,27 @@ impl QueuePair {
         self.announce_some()
     }
 
-    /// Gives buffers back.
+    /// Gives buffers back. One of another queue pair ends the call, and stays with those behind it.
     pub fn return_buffers(&mut self, all: &mut Vec<Received>) -> Result<(), QueueError> {
         let usable = self.usable().is_ok();
-        for received in all.drain(..) {
+        let mut outcome = Ok(());
+        let mut returned = 0;
+        for received in all.iter() {
             if received.queue() != self.identity {
-                return Err(QueueError::Foreign);
+                outcome = Err(QueueError::Foreign);
+                break;
             }
             if usable {
                 self.receive.post(received.completed().tag())?;
             }
+            returned += 1;
         }
-        if usable { self.announce_buffers() } else { Ok(()) }
+        // What was posted must not be given back a second time.
+        all.drain(..returned);
+        if usable {
+            self.announce_buffers()?;
+        }
+        outcome
     }
 
     #[inline]

@@ -112,6 +112,7 @@ pub struct SaState {
 /// What the driver remembers of an SA.
 pub(crate) struct InstalledSa {
     pub(crate) fingerprint: Fingerprint,
+    direction: Direction,
     start: u64,
 }
 
@@ -229,10 +230,12 @@ impl Nic {
         let fingerprint = claim.fingerprint;
         match self.install_claimed(&sa) {
             Ok(handle) => {
-                self.installed.insert(handle, InstalledSa { fingerprint, start: sa.sequence });
+                self.installed
+                    .insert(handle, InstalledSa { fingerprint, direction: sa.direction, start: sa.sequence });
                 Ok(handle)
             }
-            Err(error @ Error::Refused { .. }) => {
+            // The key reached no slot of the device.
+            Err(error @ (Error::Refused { .. } | Error::AdminStopped | Error::Closed)) => {
                 self.ledger.undo(claim);
                 Err(error)
             }
@@ -290,10 +293,13 @@ impl Nic {
         let Some(sa) = self.installed.get(&handle) else {
             return Err(Error::UnknownSa);
         };
-        let (fingerprint, start) = (sa.fingerprint, sa.start);
-        // Packets may take numbers between this query and the deletion: at most those under way.
+        let (fingerprint, direction, start) = (sa.fingerprint, sa.direction, sa.start);
         let last = self.query_sa(handle).ok().map(|state| state.sequence);
-        let under_way: u64 = self.shared.queues.borrow().iter().map(|queue| queue.in_flight()).sum();
+        // Packets may take numbers between that query and the deletion: at most those under way.
+        let under_way: u64 = match direction {
+            Direction::Out => self.shared.queues.borrow().iter().map(|queue| queue.in_flight()).sum(),
+            Direction::In => 0,
+        };
         let arguments = [u64::from(handle.generation) << 32 | u64::from(handle.index), 0];
         let outcome = self.admin.run(Request { arguments, ..Request::new(Opcode::SaDelete) });
         if let Err(error @ Error::Refused { .. }) = outcome {

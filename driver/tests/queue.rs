@@ -155,6 +155,25 @@ fn what_belongs_elsewhere_is_refused_and_stays_with_the_caller() {
 }
 
 #[test]
+fn received_buffers_go_back_to_their_own_pair_once() {
+    let (_fake, mut nic, mut queue) = set_up(SMALL);
+    let mut other = nic.create_queue_pair(SMALL).unwrap();
+    let mut received = vec![];
+    for queue in [&mut queue, &mut other] {
+        let mut batch = packets(queue, 2, Protection::Clear);
+        queue.transmit(&mut batch).unwrap();
+        queue.drain(soon(queue), &mut vec![]).unwrap();
+        assert_eq!(queue.receive(&mut received, 8), Ok(2));
+    }
+    assert_eq!(queue.receive_held(), 2);
+    assert_eq!(queue.return_buffers(&mut received), Err(QueueError::Foreign));
+    assert_eq!((queue.receive_held(), received.len()), (0, 2));
+    assert_eq!(queue.read(&received[0], 0, &mut [0; 60]), Err(QueueError::Foreign));
+    other.return_buffers(&mut received).unwrap();
+    assert_eq!((other.receive_held(), received.len()), (0, 0));
+}
+
+#[test]
 fn options_are_checked() {
     let (_fake, mut nic, _queue) = set_up(SMALL);
     for options in [

@@ -12,7 +12,7 @@ use cryptonic_wire::{
 use serde_json::Value;
 use witness::{Gcm, array, number, octets, vectors};
 
-const VECTORS: &str = include_str!("vectors/esp-mcgrew.json");
+const VECTORS: &str = include_str!("../../tests/vectors/esp-mcgrew.json");
 
 fn each_vector(mut run: impl FnMut(&Value, &str)) {
     let vectors = vectors(VECTORS);

@@ -14,7 +14,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use witness::{Gcm, array, octets, vectors};
 
-const VECTORS: &str = include_str!("vectors/psp.json");
+const VECTORS: &str = include_str!("../../tests/vectors/psp.json");
 const HEADROOM: usize = 96;
 const TAILROOM: usize = 16;
 

@@ -11,7 +11,7 @@ use witness::{number, vectors};
 
 #[test]
 fn infers_the_directed_cases() {
-    let vectors = vectors(include_str!("vectors/esn-inference.json"));
+    let vectors = vectors(include_str!("../../tests/vectors/esn-inference.json"));
     let vectors = vectors["vectors"].as_array().unwrap();
     assert_eq!(vectors.len(), 90);
     for vector in vectors {
