@@ -127,7 +127,10 @@ impl Nic {
         if on && !self.information.capabilities.protocol.mac_loopback() {
             return Err(Error::Unsupported("MAC loopback"));
         }
-        Ok(self.shared.write(CONTROL, Control::new().with_enable(true).with_mac_loopback(on))?)
+        self.shared.write(CONTROL, Control::new().with_enable(true).with_mac_loopback(on))?;
+        // The write is posted; what is read back comes after it.
+        self.shared.read(CONTROL)?;
+        Ok(())
     }
 
     /// The limits that firmware sets, asked for once.

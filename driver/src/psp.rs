@@ -107,14 +107,20 @@ impl Nic {
         generation.try_into().map_err(|_| Error::Anomaly { command, anomaly: AdminAnomaly::Result })
     }
 
-    /// Opens PSP packets of these versions, one bit each (0 is off), on this UDP port.
+    /// Opens PSP packets of these versions, one bit each (0 is off), on this UDP port. In effect when it
+    /// returns: the write is posted, and what is read back comes after it.
     pub fn psp_receive(&mut self, versions_mask: u8, udp_port: u16) -> Result<(), Error> {
         self.alive()?;
         if versions_mask & !self.information.capabilities.protocol.psp_versions() != 0 {
             return Err(Error::Unsupported("this version of PSP"));
         }
         let control = PspControl::new().with_receive_versions(versions_mask).with_udp_port(udp_port);
-        Ok(self.shared.write(PSP_CONTROL, control)?)
+        self.shared.write(PSP_CONTROL, control)?;
+        if self.shared.read(PSP_CONTROL)? == control {
+            Ok(())
+        } else {
+            Err(Error::Unsupported("these versions of PSP on receive"))
+        }
     }
 
     /// Test only: loads both device keys.
