@@ -1,3 +1,7 @@
 //! The `cryptonic` command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cryptonic::main()
+}

@@ -194,17 +194,23 @@ impl SaConfiguration {
             form = form.with_match_destination(true).with_destination_ipv6(destination.is_ipv6());
             [parameters.destination_0, parameters.destination_1] = address_words(destination);
         }
+        if self.mode == Mode::Tunnel {
+            // What opens packets builds no outer header: it has a family, and no rules.
+            let family = self.outer.map(|outer| outer.source).or(self.destination);
+            form = form.with_outer_ipv6(family.is_some_and(|address| address.is_ipv6()));
+        }
         if let Some(outer) = self.outer.filter(|_| self.mode == Mode::Tunnel) {
-            form = form
-                .with_outer_ipv6(outer.source.is_ipv6())
-                .with_copy_dscp(outer.dscp.is_none())
-                .with_dscp(outer.dscp.unwrap_or(0))
-                .with_df(outer.df.number() as u8)
-                .with_ttl(outer.ttl);
-            parameters.window = parameters.window.with_flow_label(outer.flow_label);
             [parameters.tunnel_source_0, parameters.tunnel_source_1] = address_words(outer.source);
             [parameters.tunnel_destination_0, parameters.tunnel_destination_1] =
                 address_words(outer.destination);
+            if self.direction == Direction::Out {
+                form = form
+                    .with_copy_dscp(outer.dscp.is_none())
+                    .with_dscp(outer.dscp.unwrap_or(0))
+                    .with_df(outer.df.number() as u8)
+                    .with_ttl(outer.ttl);
+                parameters.window = parameters.window.with_flow_label(outer.flow_label);
+            }
         }
         SaParameters { form, ..parameters }
     }

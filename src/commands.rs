@@ -1,0 +1,9 @@
+//! The commands.
+
+pub(crate) mod bench;
+pub(crate) mod gate;
+pub(crate) mod info;
+pub(crate) mod pcap;
+pub(crate) mod regs;
+pub(crate) mod run;
+pub(crate) mod sa;

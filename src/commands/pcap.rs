@@ -1,0 +1,370 @@
+//! `pcap`: a capture's packets through driver and NIC.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use cryptonic_regs::admin::Direction;
+use cryptonic_wire::packet;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::gate::{self, Advanced, Gate, Outcome};
+use crate::capture::{Input, Link, Output};
+use crate::device::DeviceName;
+use crate::error::{Error, Result};
+use crate::output::{self, Interrupt, OutputFile, Paint};
+use crate::report::grouped;
+use crate::sa_file::{Protocol, SaFile};
+
+/// Flows that a hint names.
+const FLOWS_SHOWN: usize = 10;
+/// Flows that are remembered for a hint.
+const FLOWS_KEPT: usize = 10_000;
+const ETHERNET_BYTES: usize = 14;
+const PSP_UDP_PORT: u16 = 1000;
+
+/// Arguments of `pcap`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A packet that an `in` SA (or PSP) matches is opened; else the first `out` SA whose selector \
+                  matches protects it; else `default` says. A packet that cannot be protected is never written \
+                  in clear. Packets come out in input order, with their times and L2 headers."
+)]
+pub(crate) struct PcapArguments {
+    /// The SAs; see `cryptonic sa new`
+    #[arg(long, value_name = "FILE")]
+    sa: PathBuf,
+    /// The capture: pcap or pcapng, Ethernet or raw IP; `-` is standard input
+    input: PathBuf,
+    /// Where the packets go, as pcap; `-` is standard output
+    output: PathBuf,
+    /// Write the SA file here with the sequence numbers (and IVs) that come next
+    #[arg(long, value_name = "FILE")]
+    sa_out: Option<PathBuf>,
+    /// Write a Wireshark configuration here that decrypts the ESP packets of the output
+    #[arg(long, value_name = "DIR")]
+    wireshark: Option<PathBuf>,
+    /// Which device: `model`
+    #[arg(long, default_value = "model")]
+    device: DeviceName,
+    /// Where chance in the device begins
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What came of the packets.
+#[derive(Default)]
+struct Tally {
+    packets_in: u64,
+    packets_out: u64,
+    /// Packets of which the capture kept only the beginning.
+    cut: u64,
+    lost: u64,
+    verdicts: BTreeMap<&'static str, u64>,
+    /// Flows that no SA took, as long as none took any.
+    flows: HashMap<String, u64>,
+    matched: bool,
+    interrupted: bool,
+}
+
+/// Runs.
+pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
+    let to_stdout = arguments.output == Path::new("-");
+    if to_stdout && as_json {
+        return Err(Error::at("--json", "prints on standard output, where the packets go too"));
+    }
+    if arguments.sa == Path::new("-") && arguments.input == Path::new("-") {
+        return Err(Error::at("--sa", "standard input cannot be both the SA file and the capture"));
+    }
+    let file = SaFile::read(&arguments.sa)?;
+    let mut input = Input::open(&arguments.input)?;
+    let mut gate = Gate::new(&arguments.device, &file, arguments.seed)?;
+    let mut output = Output::create(&arguments.output, input.format())?;
+
+    let mut tally = Tally::default();
+    // What is wrong with the input ends the reading; everything before it is still written.
+    let ended = push_all(&mut input, &mut gate, &mut output, &mut tally);
+    let wrong_input = match ended {
+        Ok(wrong_input) => wrong_input,
+        Err(error) => return Err(error),
+    };
+    output.finish()?;
+    if let Some(path) = &arguments.sa_out {
+        let text = advance(&arguments.sa, &gate.advanced()?)?;
+        OutputFile::write_secret(path, text.as_bytes())?;
+    }
+    if let Some(folder) = &arguments.wireshark {
+        write_wireshark(folder, &file, &arguments.output)?;
+    }
+    for note in file.notes.iter().filter(|_| !as_json) {
+        output::note(&format!("note: {note}"));
+    }
+
+    if as_json {
+        let mut object = json!({
+            "packets_in": tally.packets_in,
+            "packets_out": tally.packets_out,
+            "verdicts": tally.verdicts,
+            "lost_without_reason": tally.lost,
+            "packets_cut_by_capture": tally.cut,
+            "interrupted": tally.interrupted,
+            "seed": arguments.seed,
+            "notes": file.notes,
+        });
+        if let Some(hint) = hint(&tally, &file) {
+            object["hint"] = hint.into();
+        }
+        if let Some(error) = &wrong_input {
+            object["error"] = error.message().into();
+            object["where"] = error.place().into();
+        }
+        output::print_json(&object)?;
+    } else {
+        let text = human(&tally, &file);
+        if to_stdout { output::note(text.trim_end()) } else { output::print(&text)? }
+    }
+    if let Some(error) = wrong_input {
+        return Err(if as_json { error.reported() } else { error });
+    }
+    if tally.lost > 0 {
+        let message = format!("{} packets were lost without a reason", tally.lost);
+        return Err(Error::failure(message).reported());
+    }
+    if tally.interrupted { Err(Error::interrupted()) } else { Ok(()) }
+}
+
+/// Takes every packet through. What is wrong with the input is a value; other errors end the command.
+fn push_all(input: &mut Input, gate: &mut Gate<'_>, output: &mut Output, tally: &mut Tally) -> Result<Option<Error>> {
+    let link = input.format().link;
+    let interrupt = Interrupt::listen()?;
+    let bar = output::progress(None, "packets");
+    let mut frame = Vec::new();
+    loop {
+        if interrupt.came() {
+            tally.interrupted = true;
+            break;
+        }
+        let record = match input.next() {
+            Ok(Some(record)) => record,
+            Ok(None) => break,
+            Err(error) => {
+                bar.finish_and_clear();
+                return Ok(Some(error));
+            }
+        };
+        tally.packets_in += 1;
+        bar.inc(1);
+        tally.cut += u64::from(record.original_length as usize > record.data.len());
+        to_frame(link, &record.data, &mut frame);
+        let outcome = gate.push(&frame)?;
+        if !tally.matched {
+            tally.see(&outcome, &frame);
+        }
+        let (verdict, written) = match &outcome {
+            Outcome::Out(verdict, frame) => (*verdict, Some((of_frame(link, frame), 0))),
+            Outcome::Unchanged(verdict) => (*verdict, Some((&record.data[..], record.original_length))),
+            Outcome::Dropped(verdict) => (*verdict, None),
+            Outcome::Lost => {
+                tally.lost += 1;
+                continue;
+            }
+        };
+        *tally.verdicts.entry(verdict).or_insert(0) += 1;
+        if let Some((bytes, original_length)) = written {
+            output.write(record.time, original_length, bytes)?;
+            tally.packets_out += 1;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(None)
+}
+
+/// The Ethernet frame of a packet: raw IP gets a header of its own.
+fn to_frame(link: Link, data: &[u8], frame: &mut Vec<u8>) {
+    frame.clear();
+    if link == Link::RawIp {
+        let ether_type: [u8; 2] = match data.first().map(|byte| byte >> 4) {
+            Some(4) => [0x08, 0x00],
+            Some(6) => [0x86, 0xdd],
+            // Nothing that an SA could take.
+            _ => [0xff, 0xff],
+        };
+        frame.extend_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1]);
+        frame.extend_from_slice(&ether_type);
+    }
+    frame.extend_from_slice(data);
+}
+
+fn of_frame(link: Link, frame: &[u8]) -> &[u8] {
+    match link {
+        Link::Ethernet => frame,
+        Link::RawIp => frame.get(ETHERNET_BYTES..).unwrap_or(&[]),
+    }
+}
+
+impl Tally {
+    /// Remembers what kind of packet it was, until one is taken by an SA.
+    fn see(&mut self, outcome: &Outcome, frame: &[u8]) {
+        match outcome {
+            Outcome::Unchanged(_) | Outcome::Dropped(gate::DROPPED_BY_DEFAULT | gate::CLEAR_REFUSED) => {
+                let flow = flow(frame);
+                if self.flows.len() < FLOWS_KEPT || self.flows.contains_key(&flow) {
+                    *self.flows.entry(flow).or_insert(0) += 1;
+                }
+            }
+            _ => {
+                self.matched = true;
+                self.flows = HashMap::new();
+            }
+        }
+    }
+}
+
+/// A packet's flow in words.
+fn flow(frame: &[u8]) -> String {
+    let parsed = packet::parse_receive(frame, PSP_UDP_PORT);
+    let plain = match &parsed {
+        Ok(parsed) => Some(parsed.plain),
+        Err(_) => packet::parse_transmit(frame).ok(),
+    };
+    let Some(plain) = plain.filter(|plain| plain.ip_version != 0) else {
+        return "not IP".to_owned();
+    };
+    let (source, destination) = gate::addresses(&plain);
+    let what = match parsed {
+        Ok(parsed) if parsed.protocol == packet::Protocol::Esp => format!("ESP SPI {:#010x}", parsed.spi),
+        Ok(parsed) if parsed.protocol == packet::Protocol::Psp => format!("PSP SPI {:#010x}", parsed.spi),
+        _ => match plain.next_header {
+            1 => "ICMP".to_owned(),
+            6 => "TCP".to_owned(),
+            17 => "UDP".to_owned(),
+            58 => "ICMPv6".to_owned(),
+            other => format!("protocol {other}"),
+        },
+    };
+    format!("{source} -> {destination} {what}")
+}
+
+/// What to say when no packet met an SA.
+fn hint(tally: &Tally, file: &SaFile) -> Option<String> {
+    if tally.matched || tally.packets_in == 0 {
+        return None;
+    }
+    let mut flows: Vec<(&String, &u64)> = tally.flows.iter().collect();
+    flows.sort_by(|one, other| other.1.cmp(one.1).then(one.0.cmp(other.0)));
+    let mut text = "no packet matched an SA. The capture has".to_owned();
+    for (flow, count) in flows.iter().take(FLOWS_SHOWN) {
+        let _ = write!(text, "\n  {:>8}  {flow}", grouped(**count));
+    }
+    if flows.len() > FLOWS_SHOWN {
+        let _ = write!(text, "\n  and {} more flows", flows.len() - FLOWS_SHOWN);
+    }
+    text.push_str("\nThe SA file has");
+    for sa in &file.sas {
+        let _ = match sa.direction {
+            Direction::Out => write!(text, "\n  out {}: {}", sa.name, sa.selector),
+            Direction::In => {
+                let to = sa.destination().map(|address| format!(" to {address}")).unwrap_or_default();
+                write!(text, "\n  in  {}: {} SPI {:#010x}{to}", sa.name, sa.protocol.name(), sa.spi)
+            }
+        };
+    }
+    if file.sas.is_empty() {
+        text.push_str(" no SA");
+    }
+    Some(text)
+}
+
+fn human(tally: &Tally, file: &SaFile) -> String {
+    let paint = Paint::for_stdout();
+    let mut text = String::new();
+    let _ = writeln!(text, "{} packets in, {} out", grouped(tally.packets_in), grouped(tally.packets_out));
+    for (verdict, count) in &tally.verdicts {
+        let _ = writeln!(text, "  {:>10}  {verdict}", grouped(*count));
+    }
+    if tally.lost > 0 {
+        let _ = writeln!(text, "  {:>10}  {}", grouped(tally.lost), paint.bad("lost without a reason"));
+    }
+    if tally.cut > 0 {
+        let _ = writeln!(text, "note: the capture kept only the beginning of {} packets (snap length)", tally.cut);
+    }
+    if let Some(hint) = hint(tally, file) {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    if tally.interrupted {
+        let _ = writeln!(text, "{}", paint.bad("interrupted: what stands here is as far as it went"));
+    }
+    text
+}
+
+/// The SA file with the numbers that come next; comments and order stay.
+fn advance(path: &Path, advanced: &[Advanced]) -> Result<Zeroizing<String>> {
+    if path == Path::new("-") {
+        return Err(Error::at("--sa-out", "needs an SA file that is not standard input"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, &error))?;
+    let text = Zeroizing::new(text);
+    let mut document: toml_edit::DocumentMut =
+        text.parse().map_err(|error| Error::at(path.display(), error))?;
+    let mut numbers = advanced.iter();
+    let mut set = |table: &mut dyn toml_edit::TableLike| {
+        let (key, number) = match numbers.next() {
+            Some(Advanced::Sequence(number)) => ("sequence", *number),
+            Some(Advanced::Iv(Some(number))) => ("iv", *number),
+            Some(Advanced::Iv(None)) | None => return,
+        };
+        let new: toml_edit::Value =
+            i64::try_from(number).map_or_else(|_| format!("{number:#x}").into(), Into::into);
+        match table.get_mut(key).and_then(toml_edit::Item::as_value_mut) {
+            Some(value) => {
+                let decor = value.decor().clone();
+                *value = new;
+                *value.decor_mut() = decor;
+            }
+            None => drop(table.insert(key, toml_edit::value(new))),
+        }
+    };
+    match document.get_mut("sa") {
+        Some(toml_edit::Item::ArrayOfTables(tables)) => tables.iter_mut().for_each(|table| set(table)),
+        Some(toml_edit::Item::Value(toml_edit::Value::Array(tables))) => {
+            tables.iter_mut().filter_map(toml_edit::Value::as_inline_table_mut).for_each(|table| set(table));
+        }
+        _ => {}
+    }
+    Ok(Zeroizing::new(document.to_string()))
+}
+
+/// Writes a Wireshark configuration folder that knows the ESP keys.
+fn write_wireshark(folder: &Path, file: &SaFile, capture: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, &error))?;
+    let mut table = Zeroizing::new(String::new());
+    let mut options = Zeroizing::new(String::new());
+    for sa in &file.sas {
+        let Protocol::Esp(esp) = &sa.protocol else { continue };
+        let key = Zeroizing::new(hex::encode(esp.key.expose()));
+        let salt = Zeroizing::new(hex::encode(esp.salt.expose()));
+        for family in ["IPv4", "IPv6"] {
+            let row = Zeroizing::new(format!(
+                r#""{family}","*","*","{:#010x}","AES-GCM with 16 octet ICV [RFC4106]","0x{}{}","NULL","""#,
+                sa.spi, *key, *salt
+            ));
+            let _ = writeln!(table, "{}", *row);
+            let _ = write!(options, " \\\n  -o 'uat:esp_sa:{}'", *row);
+        }
+    }
+    let preferences = "esp.enable_encryption_decode: TRUE\nesp.enable_authentication_check: TRUE\n";
+    let switches =
+        "-o esp.enable_encryption_decode:TRUE -o esp.enable_authentication_check:TRUE";
+    let capture = capture.display();
+    let command = Zeroizing::new(format!(
+        "# With this folder as configuration:\nWIRESHARK_CONFIG_DIR='{}' wireshark '{capture}'\n\n\
+         # Without it:\ntshark {switches}{} \\\n  -r '{capture}' -V\n",
+        folder.display(),
+        *options
+    ));
+    OutputFile::write_secret(&folder.join("esp_sa"), table.as_bytes())?;
+    OutputFile::write_whole(&folder.join("preferences"), preferences.as_bytes())?;
+    OutputFile::write_secret(&folder.join("command.txt"), command.as_bytes())
+}

@@ -1,0 +1,198 @@
+//! Devices by name, opened with the driver: the model in this process, and later others.
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::str::FromStr;
+
+use cryptonic_driver::{Nic, OpenOptions};
+use cryptonic_hwmodel::{Latencies, NicId, ParameterError, Parameters, World};
+use cryptonic_pci::Time;
+use cryptonic_regs::Status;
+
+use crate::error::{Error, Result};
+
+/// Which device: `model`, or one that is not supported yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceName {
+    /// The model, in this process.
+    Model,
+}
+
+impl FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<DeviceName, String> {
+        match text {
+            "model" => Ok(DeviceName::Model),
+            _ if text.starts_with("vfio:") || text.starts_with("vfio-user:") => {
+                Err("not supported yet: the device is `model`".to_owned())
+            }
+            _ => Err("there are model, vfio-user:PATH and vfio:0000:03:00.0".to_owned()),
+        }
+    }
+}
+
+/// The cable of two NICs that face each other.
+const CABLE_DELAY: Time = Time::from_nanoseconds(10);
+
+/// An opened device.
+pub struct Device {
+    /// Its driver.
+    pub nic: Nic,
+    /// The wire side, of a model.
+    pub wire: Option<Wire>,
+}
+
+/// The wire side of a modelled NIC, and the clock it lives by.
+#[derive(Clone)]
+pub struct Wire {
+    world: World,
+    id: NicId,
+}
+
+impl Wire {
+    /// A frame arrives.
+    pub fn inject(&self, frame: &[u8]) {
+        self.world.inject(self.id, frame);
+    }
+
+    /// Does what is under way, until nothing moves without the host.
+    pub fn settle(&self) {
+        self.world.drain();
+    }
+
+    /// Takes the frames that left since the last call.
+    pub fn take_sent(&self) -> Vec<Vec<u8>> {
+        self.world.take_sent(self.id)
+    }
+
+    /// Takes the reasons of the frames that were dropped on receive since the last call.
+    pub fn take_drops(&self) -> Vec<Status> {
+        self.world.take_drops(self.id)
+    }
+}
+
+/// Opens a device by name.
+pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Device> {
+    let DeviceName::Model = name;
+    let world = World::new(seed);
+    let id = add(&world, parameters)?;
+    world.record_drops(id);
+    let nic = drive(&world, id)?;
+    Ok(Device { nic, wire: Some(Wire { world, id }) })
+}
+
+fn add(world: &World, parameters: &Parameters) -> Result<NicId> {
+    world.add_nic(parameters).map_err(|error| parameter_error("parameters", &error))
+}
+
+fn drive(world: &World, id: NicId) -> Result<Nic> {
+    Nic::open(world.host(id), OpenOptions::default())
+        .map_err(|error| Error::at("model", format_args!("cannot be opened: {error}")))
+}
+
+/// Two modelled NICs joined by a cable.
+pub struct Pair {
+    world: World,
+    ids: [NicId; 2],
+}
+
+/// What a pair measured up to some moment.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The time.
+    pub now: Time,
+    /// PCI Express bytes of both NICs: to the device, to the host.
+    pub pcie_bytes: (u64, u64),
+    /// How long each stage was in use, for either NIC.
+    pub busy: [Vec<(&'static str, Time)>; 2],
+}
+
+impl Pair {
+    /// Opens both, with a driver on each.
+    pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<(Pair, [Nic; 2])> {
+        let DeviceName::Model = name;
+        let world = World::new(seed);
+        let ids = [add(&world, parameters)?, add(&world, parameters)?];
+        world.connect(ids[0], ids[1], CABLE_DELAY);
+        let nics = [drive(&world, ids[0])?, drive(&world, ids[1])?];
+        Ok((Pair { world, ids }, nics))
+    }
+
+    /// Does what is under way, until nothing moves without the hosts.
+    pub fn settle(&self) {
+        self.world.drain();
+    }
+
+    /// Begins to measure latencies anew.
+    pub fn reset_latencies(&self) {
+        self.world.reset_latencies();
+    }
+
+    /// Latencies from doorbell accepted to completion visible at the far end.
+    pub fn latencies(&self) -> Latencies {
+        self.world.latencies()
+    }
+
+    /// What was measured so far.
+    pub fn read(&self) -> Reading {
+        let bytes = self.ids.map(|id| self.world.pcie_bytes(id));
+        Reading {
+            now: self.world.now(),
+            pcie_bytes: (bytes[0].0 + bytes[1].0, bytes[0].1 + bytes[1].1),
+            busy: self.ids.map(|id| self.world.busy(id)),
+        }
+    }
+
+    /// Has every frame on the cable told, with the NIC that sent it and the time.
+    pub fn tap(&self, hear: impl FnMut(Time, &[u8]) + 'static) {
+        let hear = Rc::new(RefCell::new(hear));
+        for id in self.ids {
+            let hear = Rc::clone(&hear);
+            let tell = move |_, time, frame: &[u8]| (hear.borrow_mut())(time, frame);
+            self.world.tap(id, Box::new(tell));
+        }
+    }
+}
+
+/// The knobs of a model: a preset, then a file, then single settings.
+pub fn parameters(preset: &str, config: Option<&Path>, settings: &[String]) -> Result<Parameters> {
+    let mut parameters = Parameters::preset(preset).map_err(|error| Error::at("--preset", error))?;
+    if let Some(path) = config {
+        let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, &error))?;
+        parameters = parameters.with_toml(&text).map_err(|error| config_error(path, &error))?;
+    }
+    for setting in settings {
+        parameters = parameters
+            .with_setting(setting)
+            .map_err(|error| Error::at(format_args!("--set {setting}"), knob_message(&error)))?;
+    }
+    Ok(parameters)
+}
+
+/// An error of a parameter file, with its line where the message tells one.
+fn config_error(path: &Path, error: &ParameterError) -> Error {
+    let text = error.to_string();
+    let line = text.split_once("line ").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect());
+    let message = knob_message(error);
+    match (error, line) {
+        (ParameterError::Syntax(_), Some::<String>(line)) => {
+            Error::at(format_args!("{}:{line}", path.display()), message)
+        }
+        _ => Error::at(path.display(), message),
+    }
+}
+
+/// The message without the excerpt that the TOML reader puts before it.
+fn knob_message(error: &ParameterError) -> String {
+    let text = error.to_string();
+    match error {
+        ParameterError::Syntax(_) => text.lines().last().unwrap_or(&text).trim().to_owned(),
+        _ => text,
+    }
+}
+
+fn parameter_error(place: &str, error: &ParameterError) -> Error {
+    Error::at(place, knob_message(error))
+}

@@ -1,0 +1,16 @@
+//! The `cryptonic` command line, as a library: what its binary and the examples share.
+
+#![forbid(unsafe_code)]
+
+mod capture;
+mod cli;
+mod commands;
+pub mod device;
+pub mod error;
+mod output;
+mod report;
+mod sa_file;
+mod toml_reader;
+mod workload;
+
+pub use cli::main;

@@ -1,0 +1,254 @@
+//! What `run` found: for a person, and as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::output::Paint;
+
+/// Stages that are busy less than this share of the time do not limit anything.
+const LIMIT_SHARE: f64 = 0.9;
+/// Examples of what went wrong that a report shows.
+const EXAMPLES: usize = 10;
+
+/// What became of one flow, both ways together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FlowReport {
+    pub(crate) name: String,
+    pub(crate) protection: String,
+    pub(crate) sent: u64,
+    pub(crate) verified: u64,
+}
+
+/// The result of a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) seed: u64,
+    pub(crate) preset: String,
+    pub(crate) sizes: String,
+    pub(crate) interrupted: bool,
+    pub(crate) flows: Vec<FlowReport>,
+    pub(crate) packets_sent: u64,
+    pub(crate) packets_received: u64,
+    pub(crate) packets_verified: u64,
+    pub(crate) mismatches: u64,
+    /// Packets that did not arrive and that no drop accounts for.
+    pub(crate) lost_without_reason: u64,
+    pub(crate) drops: BTreeMap<&'static str, u64>,
+    /// Bytes of the verified packets as they were handed to the driver.
+    pub(crate) verified_bytes: u64,
+    pub(crate) modelled_seconds: f64,
+    pub(crate) latency_ns: [f64; 3],
+    /// The busiest of both NICs, per stage, as a share of the time.
+    pub(crate) stages: Vec<(&'static str, f64)>,
+    pub(crate) pcie_bytes: (u64, u64),
+    pub(crate) wall_seconds: f64,
+    pub(crate) parameters: Value,
+    /// The first faults in words.
+    pub(crate) faults: Vec<String>,
+}
+
+impl Report {
+    /// Notes a fault; only the first ones are kept.
+    pub(crate) fn fault(&mut self, describe: impl FnOnce() -> String) {
+        if self.faults.len() < EXAMPLES {
+            self.faults.push(describe());
+        }
+    }
+
+    /// Whether everything that was sent arrived unchanged or was dropped with a reason.
+    pub(crate) fn is_good(&self) -> bool {
+        self.mismatches == 0 && self.lost_without_reason == 0
+    }
+
+    fn per_packet(&self, bytes: u64) -> f64 {
+        if self.packets_sent == 0 { 0.0 } else { round(bytes as f64 / self.packets_sent as f64, 1) }
+    }
+
+    fn gbps(&self) -> f64 {
+        ratio(self.verified_bytes as f64 * 8.0 / 1e9, self.modelled_seconds)
+    }
+
+    fn wall_rate(&self) -> f64 {
+        ratio(self.packets_sent as f64, self.wall_seconds)
+    }
+
+    /// The stage that is in use the most, and how much.
+    fn busiest(&self) -> (&'static str, f64) {
+        self.stages.iter().copied().max_by(|one, other| one.1.total_cmp(&other.1)).unwrap_or(("none", 0.0))
+    }
+
+    /// The JSON object; its keys are promised in docs/.
+    pub(crate) fn json(&self) -> Value {
+        let (stage, share) = self.busiest();
+        let flows: Vec<Value> = self
+            .flows
+            .iter()
+            .map(|flow| {
+                json!({ "name": flow.name, "protection": flow.protection, "packets_sent": flow.sent,
+                        "packets_verified": flow.verified })
+            })
+            .collect();
+        let stages: BTreeMap<&str, f64> =
+            self.stages.iter().map(|(name, share)| (*name, round(*share, 4))).collect();
+        let [p50, p99, max] = self.latency_ns.map(|nanoseconds| round(nanoseconds, 1));
+        json!({
+            "seed": self.seed,
+            "preset": self.preset,
+            "size": self.sizes,
+            "interrupted": self.interrupted,
+            "packets_sent": self.packets_sent,
+            "packets_received": self.packets_received,
+            "packets_verified": self.packets_verified,
+            "mismatches": self.mismatches,
+            "lost_without_reason": self.lost_without_reason,
+            "drops": self.drops,
+            "modelled_seconds": self.modelled_seconds,
+            "modelled_gbps": round(self.gbps(), 3),
+            "modelled_packets_per_second": ratio(self.packets_verified as f64, self.modelled_seconds).round(),
+            "latency_ns": { "p50": p50, "p99": p99, "max": max },
+            "limiting_stage": stage,
+            "limiting_stage_share": round(share, 4),
+            "stages": stages,
+            "pcie_bytes_per_packet": {
+                "to_device": self.per_packet(self.pcie_bytes.0),
+                "to_host": self.per_packet(self.pcie_bytes.1),
+            },
+            "wall_seconds": round(self.wall_seconds, 6),
+            "wall_packets_per_second": self.wall_rate().round(),
+            "flows": flows,
+            "faults": self.faults,
+            "parameters": self.parameters,
+        })
+    }
+
+    /// The report for a person.
+    pub(crate) fn text(&self, paint: Paint) -> String {
+        let mut text = String::new();
+        // Writing to a string cannot fail.
+        let _ = self.write_text(&mut text, paint);
+        text
+    }
+
+    fn write_text(&self, out: &mut String, paint: Paint) -> std::fmt::Result {
+        writeln!(
+            out,
+            "{} two NICs and a cable, {} preset, {} B frames, seed {}",
+            paint.bold("cryptonic run:"),
+            self.preset,
+            self.sizes,
+            self.seed
+        )?;
+        writeln!(out)?;
+        let widest = self.flows.iter().map(|flow| flow.name.len()).max().unwrap_or(0).max(4);
+        let header = format!("  {:<widest$}  {:<38} {:>12} {:>12}", "flow", "protected by", "sent", "verified");
+        writeln!(out, "{}", paint.dim(&header))?;
+        for flow in &self.flows {
+            writeln!(
+                out,
+                "  {:<widest$}  {:<38} {:>12} {:>12}",
+                flow.name,
+                flow.protection,
+                grouped(flow.sent),
+                grouped(flow.verified)
+            )?;
+        }
+        writeln!(out)?;
+        let mut line = |name: &str, value: String| writeln!(out, "  {name:<16}{value}");
+        line(
+            "packets",
+            format!(
+                "{} sent, {} received, {} verified byte for byte",
+                grouped(self.packets_sent),
+                grouped(self.packets_received),
+                grouped(self.packets_verified)
+            ),
+        )?;
+        let wrong = format!(
+            "{} mismatches, {} lost without a reason",
+            grouped(self.mismatches),
+            grouped(self.lost_without_reason)
+        );
+        line("", if self.is_good() { paint.good(&wrong) } else { paint.bad(&wrong) })?;
+        let drops: Vec<String> =
+            self.drops.iter().map(|(reason, count)| format!("{} {reason}", grouped(*count))).collect();
+        line("drops", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") })?;
+        let rate = ratio(self.packets_verified as f64, self.modelled_seconds) / 1e6;
+        line(
+            "modelled",
+            format!(
+                "{:.1} Gb/s of clear frames, both ways together; {rate:.1} M packets/s; {:.3} ms of device time",
+                self.gbps(),
+                self.modelled_seconds * 1e3
+            ),
+        )?;
+        let [p50, p99, max] = self.latency_ns;
+        line("latency", format!("p50 {}, p99 {}, max {}", time(p50), time(p99), time(max)))?;
+        let (stage, share) = self.busiest();
+        let verdict = if share >= LIMIT_SHARE { "the limit" } else { "the busiest; nothing is at its limit" };
+        line("limiting stage", format!("{stage}, in use {:.0} % of the time: {verdict}", share * 100.0))?;
+        line(
+            "PCIe",
+            format!(
+                "{:.1} bytes a packet to the device, {:.1} to the host",
+                self.per_packet(self.pcie_bytes.0),
+                self.per_packet(self.pcie_bytes.1)
+            ),
+        )?;
+        line(
+            "wall clock",
+            format!("{:.2} s, {:.2} M packets/s", self.wall_seconds, self.wall_rate() / 1e6),
+        )?;
+        for fault in &self.faults {
+            line(&paint.bad("fault"), fault.clone())?;
+        }
+        if self.interrupted {
+            writeln!(out, "\n{}", paint.bad("interrupted: what stands here is as far as it went"))?;
+        }
+        Ok(())
+    }
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+fn round(value: f64, digits: i32) -> f64 {
+    let scale = 10_f64.powi(digits);
+    (value * scale).round() / scale
+}
+
+/// A number with thin groups of three digits.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn time(nanoseconds: f64) -> String {
+    match nanoseconds {
+        ns if ns < 1e3 => format!("{ns:.0} ns"),
+        ns if ns < 1e6 => format!("{:.2} us", ns / 1e3),
+        ns => format!("{:.2} ms", ns / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1 234 567");
+        assert_eq!(time(1_360.0), "1.36 us");
+    }
+}
