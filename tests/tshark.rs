@@ -5,11 +5,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{ip_packet, read_pcap};
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+use common::{cryptonic_pcap, ip_packet, read_pcap, repository};
 
 /// Whether to run a test that needs tshark. `CRYPTONIC_REQUIRE`, `all` or a list of names, forbids to skip.
 fn have_tshark() -> bool {
@@ -160,4 +156,53 @@ fn scapy_and_tshark_agree() {
             "{name}: the genuine packet and its replay, none of the tampered copies"
         );
     }
+}
+
+/// A capture of ordinary traffic through the example of a tunnel: IP packets in its nets leave as ESP that tshark
+/// opens to the packets that went in; the rest passes untouched. The peer's example gives everything back.
+#[test]
+fn tshark_opens_what_we_protect() {
+    if !have_tshark() {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let protected = scratch.path().join("protected.pcap");
+    let input = repository().join("tests/vectors/captures/mixed.pcap");
+    let sa_file = repository().join("examples/esp-tunnel.toml");
+    cryptonic_pcap(&sa_file, &input, &protected);
+
+    let clear = read_pcap(&input);
+    let seen = dissect(&protected, &sa_file);
+    let sent = read_pcap(&protected);
+    assert_eq!(seen.len(), clear.len(), "one packet out for each one in");
+    let mut esp = 0;
+    for (index, ((seen, clear), sent)) in seen.iter().zip(&clear).zip(&sent).enumerate() {
+        assert_eq!(sent.time, clear.time, "packet {}: time", index + 1);
+        assert_eq!(seen.is_some(), in_the_tunnel(&clear.frame), "packet {}: protected or not", index + 1);
+        match seen {
+            Some(seen) => {
+                assert_carries(seen, &clear.frame, true, index + 1);
+                esp += 1;
+            }
+            None => assert_eq!(sent.frame, clear.frame, "packet {} passes untouched", index + 1),
+        }
+    }
+    assert_eq!(esp, 20, "ESP packets");
+
+    let opened = scratch.path().join("opened.pcap");
+    cryptonic_pcap(&repository().join("examples/esp-tunnel-peer.toml"), &protected, &opened);
+    let opened = read_pcap(&opened);
+    assert_eq!(opened.len(), clear.len(), "packets given back");
+    for (index, (opened, clear)) in opened.iter().zip(&clear).enumerate() {
+        // Ethernet padding behind the IP packet need not come back.
+        assert_eq!(ip_packet(&opened.frame), ip_packet(&clear.frame), "packet {} given back", index + 1);
+    }
+}
+
+/// Whether the selectors of examples/esp-tunnel.toml take a frame.
+fn in_the_tunnel(frame: &[u8]) -> bool {
+    ip_packet(frame).is_some_and(|(_, ip)| match ip[0] >> 4 {
+        4 => ip[12] == 10 && ip[16] == 10,
+        _ => ip[8..12] == [0x20, 0x01, 0x0d, 0xb8] && ip[24..28] == [0x20, 0x01, 0x0d, 0xb8],
+    })
 }

@@ -1,12 +1,36 @@
 //! What the tests on captures share. A reader of their own, so that a fault in ours cannot hide itself.
 
 use std::path::Path;
+use std::process::Command;
 
 /// A packet of a capture: when, in seconds and microseconds, and its Ethernet frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     pub time: (u32, u32),
     pub frame: Vec<u8>,
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Runs `cryptonic pcap`, which must succeed.
+pub fn cryptonic_pcap(sa_file: &Path, input: &Path, output: &Path) {
+    let run = Command::new(env!("CARGO_BIN_EXE_cryptonic"))
+        .arg("pcap")
+        .arg("--sa")
+        .args([sa_file, input, output])
+        .output()
+        .expect("the command line runs");
+    assert!(
+        run.status.success(),
+        "cryptonic pcap --sa {} {} ends with {}\n{}",
+        sa_file.display(),
+        input.display(),
+        run.status,
+        String::from_utf8_lossy(&run.stderr)
+    );
+    assert!(output.is_file(), "cryptonic pcap wrote no {}", output.display());
 }
 
 /// The packets of a pcap file in this machine's byte order, in microseconds, with Ethernet frames.
