@@ -79,16 +79,20 @@ impl Input {
 
     fn new(name: &str, mut from: Box<dyn Read>) -> Result<Input> {
         let mut magic = Vec::new();
-        from.by_ref().take(4).read_to_end(&mut magic).map_err(|error| Error::file(Path::new(name), &error))?;
+        from.by_ref()
+            .take(4)
+            .read_to_end(&mut magic)
+            .map_err(|error| Error::file(Path::new(name), &error))?;
         let all: Box<dyn Read> = Box::new(Cursor::new(magic.clone()).chain(from));
-        let no_capture = |what: &str| Error::at(name, format_args!("is not a pcap or pcapng capture: {what}"));
+        let no_capture =
+            |what: &str| Error::at(name, format_args!("is not a pcap or pcapng capture: {what}"));
         match magic.as_slice() {
             [0x0a, 0x0d, 0x0d, 0x0a] => {
                 let reader = PcapNgReader::new(all).map_err(|error| no_capture(&error.to_string()))?;
-                let format = Format { link: Link::Ethernet, nanoseconds: false, endianness: Endianness::Little };
+                let format =
+                    Format { link: Link::Ethernet, nanoseconds: false, endianness: Endianness::Little };
                 let reader = Reader::PcapNg { reader: Box::new(reader) };
-                let mut input =
-                    Input { name: name.to_owned(), format, reader, packets: 0, ahead: None };
+                let mut input = Input { name: name.to_owned(), format, reader, packets: 0, ahead: None };
                 // The link type stands in a block before the first packet. What is wrong with a packet is
                 // told when it is read.
                 if let Ok(Some(record)) = input.read() {
@@ -411,8 +415,10 @@ mod tests {
         let section = [&0x1a2b_3c4d_u32.to_le_bytes()[..], &[1, 0, 0, 0], &[0xff; 8]].concat();
         // Raw IP; if_tsresol 9.
         let interface = [101, 0, 0, 0, 0, 0, 4, 0, 9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0];
-        let packet = [&[0; 4][..], &0_u32.to_le_bytes(), &7_u32.to_le_bytes(), &[3, 0, 0, 0], &[9, 0, 0, 0], b"one"];
-        let mut bytes = [block(0x0a0d_0d0a, &section), block(1, &interface), block(6, &packet.concat())].concat();
+        let packet =
+            [&[0; 4][..], &0_u32.to_le_bytes(), &7_u32.to_le_bytes(), &[3, 0, 0, 0], &[9, 0, 0, 0], b"one"];
+        let mut bytes =
+            [block(0x0a0d_0d0a, &section), block(1, &interface), block(6, &packet.concat())].concat();
         let end = bytes.len();
         bytes.extend(block(6, &packet.concat()));
         bytes.truncate(bytes.len() - 3);

@@ -144,7 +144,9 @@ fn text(name: &str, bytes: Vec<u8>, json: bool) -> Result<()> {
 fn usage(error: &clap::Error, as_json: bool) -> Result<()> {
     let rendered = error.render();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if as_json => text("text", rendered.to_string().into(), true),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion if as_json => {
+            text("text", rendered.to_string().into(), true)
+        }
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             error.print().map_err(|error| Error::file("standard output".as_ref(), &error))
         }

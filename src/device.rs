@@ -174,7 +174,8 @@ pub fn parameters(preset: &str, config: Option<&Path>, settings: &[String]) -> R
 /// An error of a parameter file, with its line where the message tells one.
 fn config_error(path: &Path, error: &ParameterError) -> Error {
     let text = error.to_string();
-    let line = text.split_once("line ").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect());
+    let line =
+        text.split_once("line ").map(|(_, rest)| rest.chars().take_while(char::is_ascii_digit).collect());
     let message = knob_message(error);
     match (error, line) {
         (ParameterError::Syntax(_), Some::<String>(line)) => {

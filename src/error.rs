@@ -44,7 +44,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Bad input at a place.
     pub fn at(place: impl fmt::Display, message: impl fmt::Display) -> Error {
-        Error { place: Some(place.to_string()), message: message.to_string(), exit: Exit::Input, reported: false }
+        Error {
+            place: Some(place.to_string()),
+            message: message.to_string(),
+            exit: Exit::Input,
+            reported: false,
+        }
     }
 
     /// An environment or a request that does not do, with no better place than the command itself.

@@ -142,7 +142,8 @@ impl Report {
         )?;
         writeln!(out)?;
         let widest = self.flows.iter().map(|flow| flow.name.len()).max().unwrap_or(0).max(4);
-        let header = format!("  {:<widest$}  {:<38} {:>12} {:>12}", "flow", "protected by", "sent", "verified");
+        let header =
+            format!("  {:<widest$}  {:<38} {:>12} {:>12}", "flow", "protected by", "sent", "verified");
         writeln!(out, "{}", paint.dim(&header))?;
         for flow in &self.flows {
             writeln!(
@@ -196,10 +197,7 @@ impl Report {
                 self.per_packet(self.pcie_bytes.1)
             ),
         )?;
-        line(
-            "wall clock",
-            format!("{:.2} s, {:.2} M packets/s", self.wall_seconds, self.wall_rate() / 1e6),
-        )?;
+        line("wall clock", format!("{:.2} s, {:.2} M packets/s", self.wall_seconds, self.wall_rate() / 1e6))?;
         for fault in &self.faults {
             line(&paint.bad("fault"), fault.clone())?;
         }

@@ -120,7 +120,9 @@ impl SaFile {
             let psp = root.take("psp").map(|item| psp::section(&item)).transpose()?;
             let mut notes = Vec::new();
             let mut sas = Vec::new();
-            for (index, item) in root.take("sa").map(|item| item.items()).transpose()?.into_iter().flatten().enumerate() {
+            for (index, item) in
+                root.take("sa").map(|item| item.items()).transpose()?.into_iter().flatten().enumerate()
+            {
                 sas.push(sa(item.table()?, index, &mut notes)?);
             }
             refuse_duplicates(&sas)?;
@@ -140,7 +142,12 @@ fn sa(mut table: Table<'_>, index: usize, notes: &mut Vec<String>) -> Result<Sa>
     table.rename(format!("sa \"{name}\""));
     let direction = table.require("direction")?.word(&[("out", Direction::Out), ("in", Direction::In)])?;
     let protocol_item = table.require("protocol")?;
-    let is_psp = match protocol_item.word(&[("esp", "esp"), ("psp", "psp"), ("wespv2", "wespv2"), ("eesp", "eesp")])? {
+    let is_psp = match protocol_item.word(&[
+        ("esp", "esp"),
+        ("psp", "psp"),
+        ("wespv2", "wespv2"),
+        ("eesp", "eesp"),
+    ])? {
         "esp" => false,
         "psp" => true,
         other => return Err(protocol_item.not_supported(other)),
@@ -270,7 +277,11 @@ selector = { src = "10.0.0.0/8", dst = "10.1.0.0/16" }
             (replace("10.0.0.0/8", "10.0.0.0/33"), "f.toml:12", "/33"),
             (replace("192.0.2.1\"", "2001:db8::1\""), "f.toml:11", "family"),
             (replace("dst = \"192.0.2.2\"", "dst = \"192.0.2.2\", ttl = 0"), "f.toml:11", "1 to 255"),
-            (replace("dst = \"192.0.2.2\"", "dst = \"192.0.2.2\", ecn = true"), "f.toml:11", "not supported yet"),
+            (
+                replace("dst = \"192.0.2.2\"", "dst = \"192.0.2.2\", ecn = true"),
+                "f.toml:11",
+                "not supported yet",
+            ),
             (format!("{GOOD}icv = 12"), "f.toml:13", "not supported yet"),
             (format!("{GOOD}icv = 11"), "f.toml:13", "16"),
             (format!("{GOOD}implicit_iv = true"), "f.toml:13", "not supported yet"),
@@ -286,7 +297,11 @@ selector = { src = "10.0.0.0/8", dst = "10.1.0.0/16" }
             (psp(&format!("version = 2\n{key16}")), "f.toml:5", "not supported yet"),
             (psp(&format!("version = 4\n{key16}")), "f.toml:5", "0 to 3"),
             (psp(&format!("version = 1\n{key16}")), "f.toml:6", "16 bytes, version 1 wants 32"),
-            (psp(&format!("version = 0\n{key16}\nvc = \"0000000000000000\"")), "f.toml:7", "not supported yet"),
+            (
+                psp(&format!("version = 0\n{key16}\nvc = \"0000000000000000\"")),
+                "f.toml:7",
+                "not supported yet",
+            ),
             (psp(&format!("version = 0\n{key16}\nmode = \"tunnel\"")), "f.toml:7", "not supported yet"),
             (psp(&format!("version = 0\n{key16}\ncrypt_offset = 64")), "f.toml:7", "0 to 63"),
             (psp(&format!("version = 0\n{key16}\nsrc_port = \"random\"")), "f.toml:7", "known are"),

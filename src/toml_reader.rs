@@ -279,7 +279,11 @@ mod tests {
 
     #[test]
     fn numbers_are_taken_in_every_notation_and_range() {
-        let source = Source::new("t", "a = 18446744073709551615\nb = \"0xffffffffffffffff\"\nc = 0x10\nd = -1\ne = \"12\"\nf = 1.5".to_owned());
+        let source = Source::new(
+            "t",
+            "a = 18446744073709551615\nb = \"0xffffffffffffffff\"\nc = 0x10\nd = -1\ne = \"12\"\nf = 1.5"
+                .to_owned(),
+        );
         let number = |key: &'static str| {
             source.parse(|table| {
                 let number = table.take(key).map(|item| item.number(1, u64::MAX));

@@ -121,9 +121,19 @@ impl Sizes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protection {
     /// An outer IPv4 or IPv6 header around the packet.
-    EspTunnel { cipher: Cipher, esn: bool, outer_ipv6: bool },
-    EspTransport { cipher: Cipher, esn: bool },
-    Psp { version: u8, crypt_offset: u8 },
+    EspTunnel {
+        cipher: Cipher,
+        esn: bool,
+        outer_ipv6: bool,
+    },
+    EspTransport {
+        cipher: Cipher,
+        esn: bool,
+    },
+    Psp {
+        version: u8,
+        crypt_offset: u8,
+    },
 }
 
 /// A kind of flow.
@@ -167,7 +177,12 @@ pub(crate) fn default_flows(sizes: &Sizes) -> Vec<Flow> {
     };
     let (gcm_128, gcm_256) = (Cipher::AesGcm128, Cipher::AesGcm256);
     vec![
-        flow("esp-tunnel", Protection::EspTunnel { cipher: gcm_128, esn: false, outer_ipv6: false }, false, false),
+        flow(
+            "esp-tunnel",
+            Protection::EspTunnel { cipher: gcm_128, esn: false, outer_ipv6: false },
+            false,
+            false,
+        ),
         flow("esp-transport", Protection::EspTransport { cipher: gcm_256, esn: true }, true, true),
         flow("psp-v0", Protection::Psp { version: 0, crypt_offset: 0 }, false, true),
         flow("psp-v1", Protection::Psp { version: 1, crypt_offset: 1 }, true, false),
@@ -238,8 +253,11 @@ fn flow(mut table: Table<'_>, index: usize, default_sizes: &Sizes) -> Result<Flo
         }
     };
     let ipv6 = table.take("ip").map(|item| item.word(&families)).transpose()?.unwrap_or(false);
-    let tcp =
-        table.take("transport").map(|item| item.word(&[("udp", false), ("tcp", true)])).transpose()?.unwrap_or(false);
+    let tcp = table
+        .take("transport")
+        .map(|item| item.word(&[("udp", false), ("tcp", true)]))
+        .transpose()?
+        .unwrap_or(false);
     let size_item = table.take("size");
     let sizes = size_item.as_ref().map(sizes).transpose()?.unwrap_or_else(|| default_sizes.clone());
     let number = |item: Option<Item<'_>>, high| -> Result<usize> {

@@ -10,13 +10,17 @@ use common::{Packet, cryptonic_pcap, ip_packet, read_pcap, repository};
 struct Set {
     name: &'static str,
     tunnel: bool,
+    /// Whether the device can send it; it opens every set.
+    sends: bool,
 }
 
-const SETS: [Set; 4] = [
-    Set { name: "esp-tunnel", tunnel: true },
-    Set { name: "esp-transport", tunnel: false },
-    Set { name: "esp-esn", tunnel: true },
-    Set { name: "psp-transport", tunnel: false },
+const SETS: [Set; 5] = [
+    Set { name: "esp-tunnel", tunnel: true, sends: true },
+    Set { name: "esp-transport", tunnel: false, sends: true },
+    Set { name: "esp-esn", tunnel: true, sends: true },
+    Set { name: "psp-transport", tunnel: false, sends: true },
+    // The transmit descriptor has no room for a cookie yet.
+    Set { name: "psp-cookie", tunnel: false, sends: false },
 ];
 
 impl Set {
@@ -58,7 +62,7 @@ fn tampered_and_replayed_packets_do_not_pass() {
 
 #[test]
 fn what_we_protect_is_what_scapy_sends() {
-    for set in &SETS {
+    for set in SETS.iter().filter(|set| set.sends) {
         let blank = |packets: Vec<Packet>| -> Vec<Packet> {
             packets
                 .into_iter()

@@ -190,7 +190,7 @@ fn tshark_opens_what_we_protect() {
     assert_eq!(esp, 20, "ESP packets");
 
     let opened = scratch.path().join("opened.pcap");
-    cryptonic_pcap(&repository().join("examples/esp-tunnel-peer.toml"), &protected, &opened);
+    cryptonic_pcap(&repository().join("examples/esp-tunnel-in.toml"), &protected, &opened);
     let opened = read_pcap(&opened);
     assert_eq!(opened.len(), clear.len(), "packets given back");
     for (index, (opened, clear)) in opened.iter().zip(&clear).enumerate() {

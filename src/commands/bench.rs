@@ -111,7 +111,11 @@ pub(crate) fn run(arguments: &BenchArguments, as_json: bool) -> Result<()> {
         paint.bold("cryptonic bench:"),
         library.name()
     );
-    let _ = writeln!(text, "{}", paint.dim("    size     bare ns     path ns   difference   ratio   path packets/s"));
+    let _ = writeln!(
+        text,
+        "{}",
+        paint.dim("    size     bare ns     path ns   difference   ratio   path packets/s")
+    );
     for row in &rows {
         let _ = writeln!(
             text,

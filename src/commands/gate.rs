@@ -98,7 +98,8 @@ impl<'a> Gate<'a> {
             let nic = &mut stations[0].nic;
             match &psp.device_keys {
                 Some([first, second]) => {
-                    nic.psp_test_keys_load(PspDeviceKeys::new(&first.0, &second.0)).map_err(refused("psp"))?;
+                    nic.psp_test_keys_load(PspDeviceKeys::new(&first.0, &second.0))
+                        .map_err(refused("psp"))?;
                 }
                 None => drop(nic.psp_rotate().map_err(refused("psp"))?),
             }
@@ -172,9 +173,10 @@ impl<'a> Gate<'a> {
         if plain.ip_version != 0 {
             let (source, destination) = addresses(&plain);
             let taken_by = |direction: Direction| {
-                self.file.sas.iter().position(|sa| {
-                    sa.direction == direction && sa.selector.matches(source, destination)
-                })
+                self.file
+                    .sas
+                    .iter()
+                    .position(|sa| sa.direction == direction && sa.selector.matches(source, destination))
             };
             if let Some(index) = taken_by(Direction::Out) {
                 return self.protect(index, frame);
@@ -277,11 +279,7 @@ impl<'a> Gate<'a> {
                             plain.ip_version != 0 && sa.selector.matches(source, destination)
                         })
                 });
-                Ok(if lets_out {
-                    Outcome::Out(OPENED, opened)
-                } else {
-                    Outcome::Dropped(SELECTOR_MISMATCH)
-                })
+                Ok(if lets_out { Outcome::Out(OPENED, opened) } else { Outcome::Dropped(SELECTOR_MISMATCH) })
             }
         }
     }

@@ -136,7 +136,12 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
 }
 
 /// Takes every packet through. What is wrong with the input is a value; other errors end the command.
-fn push_all(input: &mut Input, gate: &mut Gate<'_>, output: &mut Output, tally: &mut Tally) -> Result<Option<Error>> {
+fn push_all(
+    input: &mut Input,
+    gate: &mut Gate<'_>,
+    output: &mut Output,
+    tally: &mut Tally,
+) -> Result<Option<Error>> {
     let link = input.format().link;
     let interrupt = Interrupt::listen()?;
     let bar = output::progress(None, "packets");
@@ -288,7 +293,11 @@ fn human(tally: &Tally, file: &SaFile) -> String {
         let _ = writeln!(text, "  {:>10}  {}", grouped(tally.lost), paint.bad("lost without a reason"));
     }
     if tally.cut > 0 {
-        let _ = writeln!(text, "note: the capture kept only the beginning of {} packets (snap length)", tally.cut);
+        let _ = writeln!(
+            text,
+            "note: the capture kept only the beginning of {} packets (snap length)",
+            tally.cut
+        );
     }
     if let Some(hint) = hint(tally, file) {
         let _ = writeln!(text, "hint: {hint}");
@@ -355,8 +364,7 @@ fn write_wireshark(folder: &Path, file: &SaFile, capture: &Path) -> Result<()> {
         }
     }
     let preferences = "esp.enable_encryption_decode: TRUE\nesp.enable_authentication_check: TRUE\n";
-    let switches =
-        "-o esp.enable_encryption_decode:TRUE -o esp.enable_authentication_check:TRUE";
+    let switches = "-o esp.enable_encryption_decode:TRUE -o esp.enable_authentication_check:TRUE";
     let capture = capture.display();
     let command = Zeroizing::new(format!(
         "# With this folder as configuration:\nWIRESHARK_CONFIG_DIR='{}' wireshark '{capture}'\n\n\

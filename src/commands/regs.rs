@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use clap::ValueEnum;
-use cryptonic_regs::bar0::{STATUS_COUNTERS_OFFSET, BLOCKS};
+use cryptonic_regs::bar0::{BLOCKS, STATUS_COUNTERS_OFFSET};
 use cryptonic_regs::doorbell::DOORBELLS;
 use cryptonic_regs::{Block, RegisterRow, Status, export, firmware};
 use serde_json::json;
@@ -128,7 +128,8 @@ fn search(name: &str, as_json: bool) -> Result<()> {
         return Err(Error::at("NAME", format_args!("no register and no status is called `{name}`{hint}")));
     }
     if as_json {
-        let registers: Vec<_> = found.iter().map(|(space, block, row)| register_json(space, block, row)).collect();
+        let registers: Vec<_> =
+            found.iter().map(|(space, block, row)| register_json(space, block, row)).collect();
         let statuses: Vec<_> = statuses
             .iter()
             .map(|status| {
@@ -156,7 +157,8 @@ fn register_json(space: &str, block: &Block, row: &RegisterRow) -> serde_json::V
         .fields
         .iter()
         .map(|field| {
-            let object = json!({ "name": field.name, "low": low, "bits": field.bits, "doc": one_line(field.doc) });
+            let object =
+                json!({ "name": field.name, "low": low, "bits": field.bits, "doc": one_line(field.doc) });
             low += u32::from(field.bits);
             object
         })

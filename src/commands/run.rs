@@ -210,7 +210,11 @@ fn device_error(error: impl std::fmt::Display) -> Error {
 
 impl Bench {
     /// Opens the NICs and installs the SAs and keys of the flows.
-    pub(crate) fn new(settings: &Settings<'_>, flows: &[Flow], wire: Option<capture::Output>) -> Result<Bench> {
+    pub(crate) fn new(
+        settings: &Settings<'_>,
+        flows: &[Flow],
+        wire: Option<capture::Output>,
+    ) -> Result<Bench> {
         let mut random = Random::new(settings.model.seed);
         let (pair, nics) = Pair::open(&settings.model.device, settings.parameters, settings.model.seed)?;
         let mut sides = Vec::new();
@@ -259,9 +263,13 @@ impl Bench {
                 Protection::Psp { version, crypt_offset } => {
                     let allocated = sides[1 - way].psp_allocate(version, 1).map_err(device_error)?;
                     let psp = allocated.first().ok_or_else(|| device_error("no SPI was allocated"))?;
-                    let key = queues[way].add_psp_key(psp.version, psp.spi, &psp.key).map_err(device_error)?;
+                    let key =
+                        queues[way].add_psp_key(psp.version, psp.spi, &psp.key).map_err(device_error)?;
                     psp_lanes[1 - way].insert(psp.spi, lane);
-                    cryptonic_driver::Protection::PspKey(PspTransmit { crypt_offset, ..PspTransmit::new(key) })
+                    cryptonic_driver::Protection::PspKey(PspTransmit {
+                        crypt_offset,
+                        ..PspTransmit::new(key)
+                    })
                 }
                 Protection::EspTunnel { cipher, esn, outer_ipv6 } => {
                     let tunnel = Some(outer_header(lane, way, outer_ipv6));
@@ -284,13 +292,15 @@ impl Bench {
                 verified: 0,
             });
         }
-        let totals = weights.each_ref().map(|lanes| lanes.iter().map(|(_, weight)| *weight as u64).sum::<u64>());
+        let totals =
+            weights.each_ref().map(|lanes| lanes.iter().map(|(_, weight)| *weight as u64).sum::<u64>());
         let all = totals[0] + totals[1];
         let first = (u128::from(settings.packets) * u128::from(totals[0]) / u128::from(all.max(1))) as u64;
         let mut left = [first, settings.packets - first];
         let sides = sides.into_iter().zip(queues).zip(weights).zip(psp_lanes).zip(&mut left).map(
             |((((nic, queue), weights), psp_lanes), left)| {
-                let order = workload::schedule(&weights.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
+                let order =
+                    workload::schedule(&weights.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
                 Side {
                     nic,
                     queue,
@@ -308,7 +318,8 @@ impl Bench {
         );
         let sides: [Side; 2] =
             sides.collect::<Vec<_>>().try_into().map_err(|_| device_error("there are not two"))?;
-        let wire = wire.map(|output| Rc::new(RefCell::new(WireCapture { output: Some(output), error: None })));
+        let wire =
+            wire.map(|output| Rc::new(RefCell::new(WireCapture { output: Some(output), error: None })));
         if let Some(wire) = &wire {
             let wire = Rc::clone(wire);
             pair.tap(move |time, frame| wire.borrow_mut().hear(time, frame));
@@ -383,7 +394,8 @@ impl Bench {
         let mut drops = HashMap::new();
         for side in &mut self.sides {
             let statistics = side.nic.statistics().map_err(device_error)?;
-            for (status, count) in statistics.packets_by_status().filter(|(status, _)| *status != Status::Ok) {
+            for (status, count) in statistics.packets_by_status().filter(|(status, _)| *status != Status::Ok)
+            {
                 *drops.entry(status).or_insert(0) += count;
             }
         }
@@ -601,7 +613,9 @@ fn describe(flow: &Flow) -> String {
             format!("ESP tunnel in IPv{}, {}", if outer_ipv6 { 6 } else { 4 }, name(cipher, esn))
         }
         Protection::EspTransport { cipher, esn } => format!("ESP transport, {}", name(cipher, esn)),
-        Protection::Psp { version, crypt_offset } => format!("PSP version {version}, crypt offset {crypt_offset}"),
+        Protection::Psp { version, crypt_offset } => {
+            format!("PSP version {version}, crypt offset {crypt_offset}")
+        }
     };
     format!("{text}{count}")
 }

@@ -43,8 +43,11 @@ pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
     }
     if let Some(psp) = &file.psp {
         let receive = if psp.receive { "PSP packets are opened" } else { "PSP packets are not opened" };
-        let keys =
-            if psp.device_keys.is_some() { "with the device keys given" } else { "with keys of the device's own" };
+        let keys = if psp.device_keys.is_some() {
+            "with the device keys given"
+        } else {
+            "with keys of the device's own"
+        };
         let _ = writeln!(text, "{:<12} {receive} {keys}", "[psp]");
     }
     for note in &file.notes {

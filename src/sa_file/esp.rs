@@ -70,8 +70,11 @@ pub(super) fn sa(table: &mut Table<'_>, direction: Direction, notes: &mut Vec<St
     let key_item = table.require("key")?;
     let key = key_item.bytes()?;
     if key.len() != key_bytes {
-        let salt_hint =
-            if key.len() == key_bytes + 4 { "; are the last 4 the salt? It has a key of its own" } else { "" };
+        let salt_hint = if key.len() == key_bytes + 4 {
+            "; are the last 4 the salt? It has a key of its own"
+        } else {
+            ""
+        };
         return Err(key_item.error(format_args!(
             "{} bytes, {} wants {key_bytes}{salt_hint}",
             key.len(),
@@ -97,7 +100,8 @@ pub(super) fn sa(table: &mut Table<'_>, direction: Direction, notes: &mut Vec<St
         return Err(item.not_supported("`implicit_iv`"));
     }
     let esn = table.take("esn").map(|item| item.boolean()).transpose()?.unwrap_or(false);
-    let sequence = table.take("sequence").map(|item| sequence(&item, direction, esn)).transpose()?.unwrap_or(0);
+    let sequence =
+        table.take("sequence").map(|item| sequence(&item, direction, esn)).transpose()?.unwrap_or(0);
     let mut replay_window = REPLAY_WINDOW_DEFAULT;
     if let Some(item) = table.take("replay_window") {
         replay_window = u32::try_from(item.number(0, 1 << 30)?).unwrap_or(u32::MAX);

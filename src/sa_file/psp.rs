@@ -75,9 +75,7 @@ pub(super) fn sa(table: &mut Table<'_>) -> Result<PspSa> {
     let key = key_item.bytes()?;
     let key_bytes = if version == 0 { 16 } else { 32 };
     if key.len() != key_bytes {
-        return Err(
-            key_item.error(format_args!("{} bytes, version {version} wants {key_bytes}", key.len()))
-        );
+        return Err(key_item.error(format_args!("{} bytes, version {version} wants {key_bytes}", key.len())));
     }
     let crypt_offset =
         table.take("crypt_offset").map(|item| item.number(0, CRYPT_OFFSET_MAX)).transpose()?.unwrap_or(0);

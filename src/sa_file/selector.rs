@@ -43,7 +43,8 @@ pub(crate) struct Prefix {
 impl Prefix {
     /// Whether an address is in it.
     pub(crate) fn contains(self, address: IpAddr) -> bool {
-        self.address.is_ipv4() == address.is_ipv4() && masked(address, self.bits) == masked(self.address, self.bits)
+        self.address.is_ipv4() == address.is_ipv4()
+            && masked(address, self.bits) == masked(self.address, self.bits)
     }
 }
 
@@ -103,7 +104,9 @@ fn prefix(item: &Item<'_>) -> Result<Prefix> {
     };
     if masked(address, bits) != address {
         let network = masked(address, bits);
-        return Err(item.error(format_args!("{text} has bits set beyond its length; meant {network}/{bits}?")));
+        return Err(
+            item.error(format_args!("{text} has bits set beyond its length; meant {network}/{bits}?"))
+        );
     }
     Ok(Prefix { address, bits })
 }

@@ -187,7 +187,8 @@ class EspSa:
 
     def tunnel_header(self):
         if self.outer == 4:
-            return IP(src="192.0.2.1", dst="192.0.2.2", ttl=64)
+            # Routers never fragment an IPv6 packet, so the tunnel does not either (as Linux: xfrm6_extract_header).
+            return IP(src="192.0.2.1", dst="192.0.2.2", ttl=64, flags="DF" if self.family == 6 else 0)
         if self.outer == 6:
             return IPv6(src="2001:db8:ffff::1", dst="2001:db8:ffff::2", hlim=64)
         return None
@@ -420,11 +421,12 @@ def make(folder):
         PspSa("v1-six-offset-0", 0x00000001, 1, 6, 4, 0, 50004, keys),
         PspSa("v1-six-offset-1", 0xFFFFFFFF, 1, 6, 5, 1, 50005, keys),
         PspSa("v0-six-offset-5", 0x80000001, 0, 6, 6, 5, 50006, keys),
-        PspSa("v0-cookie", 0x23456789, 0, 4, 7, 3, 50007, keys, vc=0x0123456789ABCDEF),
     ]
+    cookie = [PspSa("v0-cookie", 0x23456789, 0, 4, 7, 3, 50007, keys, vc=0x0123456789ABCDEF)]
     receive = ["", "[psp]", f"device_keys = {toml(keys)}", "receive = true"]
     opens = sa_file("PSP in transport mode: opens", [], head=receive)
-    write_set(scapy, "psp-transport", "PSP in transport mode", psp, [0, 1, 2, 3, 4, 5, 6] * 2, in_file=opens)
+    write_set(scapy, "psp-transport", "PSP in transport mode", psp, [0, 1, 2, 3, 4, 5] * 2, in_file=opens)
+    write_set(scapy, "psp-cookie", "PSP with a virtualization cookie", cookie, [0, 0, 0], in_file=opens)
 
 
 def compare(fresh, kept):
