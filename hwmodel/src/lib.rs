@@ -10,6 +10,7 @@ mod gather;
 mod host_memory;
 mod in_process;
 pub mod key_derivation;
+mod key_schedules;
 mod lanes;
 mod latency;
 mod mac;

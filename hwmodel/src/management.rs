@@ -413,6 +413,7 @@ impl Nic {
             PspOperation::Rotate => {
                 self.keys_zeroised = false;
                 self.keys.rotate();
+                self.key_schedules.clear();
                 Ok(())
             }
             PspOperation::TestKeyLoad => {
@@ -425,6 +426,7 @@ impl Nic {
                     bytes.copy_from_slice(&word.to_le_bytes());
                 }
                 self.keys_zeroised = false;
+                self.key_schedules.clear();
                 self.keys.test_load(&keys)
             }
             PspOperation::TestIvLoad => self.keys.test_iv(host),

@@ -19,6 +19,7 @@ use crate::counters::Counters;
 use crate::events::{Events, HostWrite, Kind};
 use crate::host_memory::HostMemory;
 use crate::key_derivation::KeyDerivation;
+use crate::key_schedules::KeySchedules;
 use crate::lanes::{ContextCache, Lanes};
 use crate::mac::Mac;
 use crate::management::Management;
@@ -51,6 +52,7 @@ pub struct Nic {
     pub(crate) queues: Vec<QueuePair>,
     pub(crate) sa_table: SaTable,
     pub(crate) keys: KeyDerivation,
+    pub(crate) key_schedules: KeySchedules,
     pub(crate) context_cache: ContextCache,
     pub(crate) management: Management,
     pub(crate) keys_zeroised: bool,
@@ -140,6 +142,7 @@ impl Nic {
             queues: (0..queue_pairs).map(|_| QueuePair::default()).collect(),
             sa_table: SaTable::new(parameters.capacity.sa_slots as usize),
             keys: KeyDerivation::new(parameters, seed),
+            key_schedules: KeySchedules::new(),
             context_cache: ContextCache::new(parameters),
             management: Management::new(parameters),
             keys_zeroised: true,
@@ -380,6 +383,7 @@ impl Device for Nic {
         });
         self.sa_table.reset();
         self.keys.reset();
+        self.key_schedules.clear();
         self.context_cache = ContextCache::new(&self.parameters);
         self.keys_zeroised = true;
         self.transmit.pending.clear();

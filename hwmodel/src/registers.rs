@@ -219,6 +219,7 @@ impl Nic {
         if !control.enable() {
             self.forget_waiting(queue);
             self.queues[usize::from(queue)].disable();
+            self.key_schedules.clear();
             self.transmit.prefetched[usize::from(queue)] = 0;
             return;
         }

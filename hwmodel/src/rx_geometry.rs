@@ -3,7 +3,7 @@
 //! Bytes are opened here, in the NIC's own buffer; whether they count is decided at commit, and nothing
 //! reaches host memory before.
 
-use cryptonic_crypto::{Cipher, GcmKey};
+use cryptonic_crypto::Cipher;
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
@@ -148,10 +148,11 @@ impl Nic {
         };
         let geometry = psp::geometry(&header, offset, parsed.plain.l3_end).map_err(rx_parse::verdict)?;
         let mut key = Zeroizing::new([0_u8; 32]);
-        let Some(length) = self.keys.receive_key(header.version, header.spi, &mut key) else {
+        if self.keys.receive_key(header.version, header.spi, &mut key).is_none() {
             return bad(self, Status::PspNoDeviceKey);
-        };
-        let key = GcmKey::new(cipher, &key[..length]).map_err(|_| Status::PspNoDeviceKey)?;
+        }
+        let ready = self.keys.derive_time(looked_up, header.version);
+        let key = self.key_schedules.get(cipher, &key).ok_or(Status::PspNoDeviceKey)?;
         packet.protocol = ReceivedProtocol::Psp;
         packet.received.spi = header.spi;
         packet.received.iv = header.iv;
@@ -160,11 +161,11 @@ impl Nic {
         packet.received.psp_drop = header.drop;
         packet.received.psp_device_key = header.spi >> 31 == 1;
         packet.received.psp_bytes = psp::counted_octets(offset, parsed.plain.l3_end) as u64;
-        if geometry.open(&key, packet.frame_mut()).is_err() {
+        if geometry.open(key, packet.frame_mut()).is_err() {
             packet.status = Status::IcvMismatch;
         }
         packet.geometry = Some(geometry);
-        Ok(Opening { ready: self.keys.derive_time(looked_up, header.version), fresh_key: true })
+        Ok(Opening { ready, fresh_key: true })
     }
 
     /// The specification's counters of packets that do not get as far as the lanes.

@@ -4,7 +4,7 @@
 
 use std::hash::Hasher;
 
-use cryptonic_crypto::{Cipher, GcmKey};
+use cryptonic_crypto::Cipher;
 use cryptonic_pci::Time;
 use cryptonic_regs::admin::{Direction, Mode};
 use cryptonic_regs::completion::{TransmitCompleted, TransmitCompletion, TransmitCompletionEnd};
@@ -155,7 +155,10 @@ impl Nic {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         let cipher = if version == Version::AesGcm128 { Cipher::AesGcm128 } else { Cipher::AesGcm256 };
-        let key = GcmKey::new(cipher, &key[..cipher.key_length()]).map_err(|_| Status::BadPspKey)?;
+        let tail_is_zero = key[cipher.key_length()..].iter().all(|byte| *byte == 0);
+        if !tail_is_zero {
+            return Err(Status::BadPspKey);
+        }
         let plain = parse_transmit(packet.frame()).map_err(|_| Status::NotIp)?;
         let parameters = psp::Parameters {
             spi: words.spi(),
@@ -171,9 +174,10 @@ impl Nic {
         let geometry = packet
             .with_room(|room| psp_transform::encapsulate_transport(room, &plain, &parameters, iv, ports))
             .map_err(refusal)?;
+        let key = self.key_schedules.get(cipher, &key).ok_or(Status::BadPspKey)?;
         // Committed: from here on the IV is used up.
         self.keys.use_iv(iv);
-        geometry.seal(&key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
+        geometry.seal(key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
         self.counters.psp.transmitted_packets += 1;
         let offset = match geometry.aad {
             cryptonic_wire::Aad::InPlace { start, .. } => start,

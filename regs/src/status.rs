@@ -33,7 +33,7 @@ enumeration! {
         FragmentInTransport = 9, "fragment_in_transport";
         /// encapsulate: the crypt offset is past the end of the payload.
         TransmitCryptOffset = 10, "transmit_crypt_offset";
-        /// commit: PSP version not supported, or an SPI that is reserved.
+        /// commit: PSP version not supported, an SPI that is reserved, or key bytes behind the key.
         BadPspKey = 11, "bad_psp_key";
         /// commit: the device was reset while the packet was on its way.
         Reset = 12, "reset";
