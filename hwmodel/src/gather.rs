@@ -22,7 +22,7 @@ impl Nic {
                 match self.transmit.buffer.take(self.now, bytes + GROWTH_BYTES) {
                     Ok(()) => {}
                     Err(Full::Until(time)) => {
-                        if self.events.gather_retry.next() == Time::NEVER {
+                        if self.events.gather_retry.is_empty() {
                             self.events.gather_retry.push(time, ());
                         }
                         return;

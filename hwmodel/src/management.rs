@@ -120,7 +120,7 @@ impl Nic {
     }
 
     fn wake_firmware(&mut self, at: Time) {
-        if self.management.firmware.is_some() && self.events.firmware.next() == Time::NEVER {
+        if self.management.firmware.is_some() && self.events.firmware.is_empty() {
             self.events.firmware.push(at.max(self.management.firmware_free_at), ());
         }
     }

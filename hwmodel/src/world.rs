@@ -10,7 +10,7 @@ use std::rc::Rc;
 use cryptonic_pci::{Host, Time};
 use cryptonic_regs::Status;
 
-use crate::events::Kind;
+use crate::events::Moment;
 use crate::in_process::InProcess;
 use crate::latency::Latencies;
 use crate::nic::{Effect, Nic};
@@ -29,7 +29,7 @@ pub(crate) struct Inner {
     pub(crate) nics: Vec<Nic>,
     links: Vec<Link>,
     /// The next event of each NIC.
-    next: Vec<(Time, Kind)>,
+    next: Vec<Moment>,
     pub(crate) hosts: Vec<HostTime>,
     pool: PacketPool,
     pub(crate) now: Time,
@@ -229,16 +229,18 @@ impl Inner {
     pub(crate) fn step(&mut self, until: Time) -> Option<Seen> {
         let mut index = 0;
         for candidate in 1..self.next.len() {
-            if self.next[candidate].0 < self.next[index].0 {
+            // At one point in time the first NIC comes first, whatever happens there.
+            if self.next[candidate].time() < self.next[index].time() {
                 index = candidate;
             }
         }
-        let (time, kind) = *self.next.get(index)?;
-        if time > until || time == Time::NEVER {
+        let moment = *self.next.get(index)?;
+        let time = moment.time();
+        if time > until || moment == Moment::NEVER {
             return None;
         }
         self.now = self.now.max(time);
-        let effect = self.nics[index].step(time, kind, &mut self.pool);
+        let effect = self.nics[index].step(time, moment.kind(), &mut self.pool);
         let seen = match effect {
             Effect::None => Seen::Nothing,
             Effect::Visible => Seen::Something,
