@@ -134,10 +134,13 @@ impl Report {
     fn write_text(&self, out: &mut String, paint: Paint) -> std::fmt::Result {
         writeln!(
             out,
-            "{} two NICs and a cable, {} preset, {} B frames, seed {}",
+            "{} two NICs and a cable, {} preset, frames: {}, seed {}",
             paint.bold("cryptonic run:"),
             self.preset,
-            self.sizes,
+            match self.sizes.parse::<usize>() {
+                Ok(bytes) => format!("{bytes} B"),
+                Err(_) => self.sizes.clone(),
+            },
             self.seed
         )?;
         writeln!(out)?;
@@ -222,7 +225,7 @@ pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(' ');
         }
         text.push(digit);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
@@ -78,7 +78,14 @@ impl<'a> Table<'a> {
 
     /// The value of a key that must be there.
     pub(crate) fn require(&mut self, key: &'static str) -> Result<Item<'a>> {
-        self.take(key).ok_or_else(|| self.error(format_args!("`{key}` is missing")))
+        self.take(key).ok_or_else(|| {
+            // A key that looks like the missing one is what is wrong.
+            let meant = |typed: &&Spanned<DeString<'_>>| nearest(typed.get_ref(), &[key]).is_some();
+            match self.entries.keys().find(meant) {
+                Some(typed) => self.unknown(typed, Some(key)),
+                None => self.error(format_args!("`{key}` is missing")),
+            }
+        })
     }
 
     /// Fails if the key is there: its feature does not exist yet.
@@ -113,14 +120,17 @@ impl<'a> Table<'a> {
             .keys()
             .filter(|key| !self.known.contains(&key.get_ref().as_ref()))
             .min_by_key(|key| key.span().start);
-        let Some(key) = unknown else { return Ok(()) };
+        unknown.map_or(Ok(()), |key| Err(self.unknown(key, nearest(key.get_ref(), &self.known))))
+    }
+
+    fn unknown(&self, key: &Spanned<DeString<'_>>, near: Option<&str>) -> Error {
         let place = self.source.place(key.span().start);
         let within = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
-        let hint = match nearest(key.get_ref(), &self.known) {
+        let hint = match near {
             Some(near) => format!("; did you mean `{near}`?"),
             None => format!("; known are {}", self.known.join(", ")),
         };
-        Err(Error::at(place, format_args!("{within}unknown key `{}`{hint}", key.get_ref())))
+        Error::at(place, format_args!("{within}unknown key `{}`{hint}", key.get_ref()))
     }
 }
 

@@ -85,11 +85,7 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
 
     let mut tally = Tally::default();
     // What is wrong with the input ends the reading; everything before it is still written.
-    let ended = push_all(&mut input, &mut gate, &mut output, &mut tally);
-    let wrong_input = match ended {
-        Ok(wrong_input) => wrong_input,
-        Err(error) => return Err(error),
-    };
+    let wrong_input = push_all(&mut input, &mut gate, &mut output, &mut tally)?;
     output.finish()?;
     if let Some(path) = &arguments.sa_out {
         let text = advance(&arguments.sa, &gate.advanced()?)?;
@@ -97,9 +93,6 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
     }
     if let Some(folder) = &arguments.wireshark {
         write_wireshark(folder, &file, &arguments.output)?;
-    }
-    for note in file.notes.iter().filter(|_| !as_json) {
-        output::note(&format!("note: {note}"));
     }
 
     if as_json {

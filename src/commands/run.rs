@@ -345,21 +345,26 @@ impl Bench {
         let started = Instant::now();
 
         let mut loops = 0_u64;
+        let (mut last, mut idle) = (1, [false; 2]);
         let mut progress = (0, before.now);
         loop {
-            // The host that is behind acts next.
-            let behind = usize::from(self.sides[1].queue.time() < self.sides[0].queue.time());
-            let sent = self.sides[behind].send(&mut self.lanes, &mut report)?;
-            let taken = self.take(behind, &mut report)?;
-            let under_way = self.sides.iter().any(|side| side.left > 0 || side.queue.in_flight() > 0);
-            if !sent && !taken {
-                if !under_way {
+            // The host that is behind acts next; hosts that are level take turns.
+            let times = [self.sides[0].queue.time(), self.sides[1].queue.time()];
+            let host = if times[0] == times[1] { 1 - last } else { usize::from(times[1] < times[0]) };
+            last = host;
+            let sent = self.sides[host].send(&mut self.lanes, &mut report)?;
+            let taken = self.take(host, &mut report)?;
+            idle[host] = !sent && !taken;
+            let other_is_due = !idle[1 - host] && times[1 - host] <= times[host];
+            if idle[host] && !other_is_due {
+                if !self.sides.iter().any(|side| side.left > 0 || side.queue.in_flight() > 0) {
                     break;
                 }
-                self.sides[behind].queue.relax();
+                self.sides[host].queue.relax();
+                idle = [false; 2];
             }
             loops += 1;
-            if loops % LOOPS_PER_LOOK == 0 {
+            if loops.is_multiple_of(LOOPS_PER_LOOK) {
                 bar.set_position(report.packets_received);
                 if interrupt.came() && !report.interrupted {
                     report.interrupted = true;
