@@ -1,7 +1,7 @@
 //! Descriptor fetch and prefetch: reads of the transmit and receive rings, queue pairs in turn.
 
 use cryptonic_regs::Status;
-use cryptonic_regs::descriptor::{ReceiveDescriptor, Security, TransmitDescriptor};
+use cryptonic_regs::descriptor::{ReceiveDescriptor, Security, TransmitControl, TransmitDescriptor};
 
 use crate::events::{Descriptors, Pending};
 use crate::nic::Nic;
@@ -56,17 +56,25 @@ impl Nic {
                 return;
             }
             let pair = &mut self.queues[usize::from(queue)];
-            let mut words = [0; 8];
-            let (address, used) = (pair.transmit.slot(index), (pair.transmit.stride / 8) as usize);
-            if self.memory.read_words(address, &mut words[..used]).is_err() {
+            let mut words = [0; 4];
+            let address = pair.transmit.slot(index);
+            let accepted_at = pair.accepted_at(index);
+            let with_key = pair.transmit.stride > BASE_STRIDE_BYTES;
+            if self.memory.read_words(address, &mut words).is_err() {
                 self.quarantine(queue, Status::RingDmaFault);
                 return;
             }
-            let pair = &mut self.queues[usize::from(queue)];
-            let accepted_at = pair.accepted_at(index);
-            let with_key = pair.transmit.stride > BASE_STRIDE_BYTES;
             let fault = check(&words, with_key, self.parameters.capacity.frame_bytes);
-            self.transmit.pending.push_back(Pending { queue, epoch, words, accepted_at, fault });
+            let has_key = TransmitControl::from(words[1]).security() == Security::PspKey.number() as u8;
+            let key = (has_key && fault == Status::Ok).then(|| self.transmit.keys.take());
+            if let Some(words) = key.and_then(|key| self.transmit.keys.words(key))
+                && self.memory.read_words(address + u64::from(BASE_STRIDE_BYTES), words).is_err()
+            {
+                self.transmit.keys.give(key);
+                self.quarantine(queue, Status::RingDmaFault);
+                return;
+            }
+            self.transmit.pending.push_back(Pending { queue, epoch, words, key, accepted_at, fault });
         }
         self.gather();
     }
@@ -126,6 +134,18 @@ impl Nic {
         }
     }
 
+    /// Drops the packets that wait for a receive descriptor of a queue pair that is being turned off.
+    pub(crate) fn forget_waiting(&mut self, queue: u16) {
+        let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
+        for packet in std::mem::take(&mut pair.waiting) {
+            self.count(Status::QueueOff);
+            if let Some(drops) = &mut self.drops {
+                drops.push(Status::QueueOff);
+            }
+            self.receive.buffer.release(self.now, packet.buffer_bytes);
+        }
+    }
+
     /// Stops a queue pair; what it held is forgotten.
     pub(crate) fn quarantine(&mut self, queue: u16, cause: Status) {
         self.count(cause);
@@ -135,25 +155,11 @@ impl Nic {
             self.transmit.prefetched[usize::from(queue)] = 0;
         }
     }
-
-    /// Drops the packets that wait for a descriptor of a queue pair that is turned off.
-    pub(crate) fn forget_waiting(&mut self, queue: u16) {
-        let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
-        for packet in std::mem::take(&mut pair.waiting) {
-            self.counters.statuses[Status::QueueOff.number() as usize] += 1;
-            self.receive.buffer.release(self.now, packet.buffer_bytes);
-            if let Some(drops) = &mut self.drops {
-                drops.push(Status::QueueOff);
-            }
-        }
-    }
 }
 
 /// What is wrong with a transmit descriptor, or `Ok`.
-fn check(words: &[u64; 8], with_key: bool, frame_bytes: u64) -> Status {
-    let [address, control, security, reserved, ..] = *words;
-    let descriptor = TransmitDescriptor::of_words(&[address, control, security, reserved]);
-    let control = descriptor.control;
+fn check(words: &[u64; 4], with_key: bool, frame_bytes: u64) -> Status {
+    let TransmitDescriptor { control, reserved, .. } = TransmitDescriptor::of_words(words);
     let security_known = match Security::of_number(u32::from(control.security())) {
         Some(Security::Clear | Security::Sa) => true,
         Some(Security::PspKey) => with_key,

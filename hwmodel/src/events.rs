@@ -139,7 +139,9 @@ pub(crate) struct Descriptors {
 pub(crate) struct Pending {
     pub(crate) queue: u16,
     pub(crate) epoch: u32,
-    pub(crate) words: [u64; 8],
+    pub(crate) words: [u64; 4],
+    /// Where its key is, if it has one.
+    pub(crate) key: Option<u32>,
     pub(crate) accepted_at: Time,
     /// What is wrong with it, or `Ok`; a bad one is not gathered.
     pub(crate) fault: cryptonic_regs::Status,
@@ -158,7 +160,7 @@ pub(crate) struct TransmitReport {
 pub(crate) enum HostWrite {
     Receive { queue: u16, epoch: u32, buffer: u64, completion: u64, words: [u64; 8], packet: Box<Packet> },
     Transmit { queue: u16, epoch: u32, completion: u64, words: [u64; 4] },
-    Admin { completion: u64, words: [u64; 2], vector: u16 },
+    Admin { epoch: u32, completion: u64, words: [u64; 2], vector: u16 },
     Bytes { address: u64, bytes: Vec<u8> },
     Interrupt(msix::Message),
 }
@@ -168,7 +170,7 @@ pub(crate) enum HostWrite {
 pub(crate) struct Events {
     pub(crate) register_writes: Queue<RegisterWrite, 0>,
     pub(crate) engine: Queue<(), 1>,
-    pub(crate) admin_command: Queue<(), 2>,
+    pub(crate) admin_command: Queue<u32, 2>,
     pub(crate) firmware: Queue<(), 3>,
     pub(crate) transmit_descriptors: Queue<Descriptors, 4>,
     pub(crate) receive_descriptors: Queue<Descriptors, 5>,

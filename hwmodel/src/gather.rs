@@ -43,7 +43,10 @@ impl Nic {
             if !stale && let Some(prefetched) = self.transmit.prefetched.get_mut(queue) {
                 *prefetched = prefetched.saturating_sub(1);
             }
-            self.transmit.pending.pop_front();
+            let ended = self.transmit.pending.pop_front();
+            if stale {
+                self.transmit.keys.give(ended.and_then(|pending| pending.key));
+            }
         }
         self.fetch_transmit();
     }

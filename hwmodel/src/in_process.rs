@@ -6,12 +6,16 @@
 
 use cryptonic_pci::host::{Bar, Wake};
 use cryptonic_pci::{Device, DmaAccess, Host, HostError, SharedMemory, Time, Work, config};
+use cryptonic_regs::bar0::BAR0_BYTES;
+use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 
 use crate::events::RegisterWrite;
 use crate::world::{Inner, NicId, Seen, World};
 
 /// What interrupt messages are written to; any address outside host memory serves.
 const INTERRUPT_ADDRESS: u32 = 0xfee0_0000;
+/// Bytes of BAR4.
+pub(crate) const BAR4_BYTES: u32 = 0x1000;
 /// What an access to config space takes.
 const CONFIG_ACCESS: Time = Time::from_microseconds(1);
 /// How far `relax` goes when nothing at all is under way.
@@ -49,15 +53,22 @@ impl Inner {
         self.hosts[nic].busy_until.max(self.now)
     }
 
+    /// Whether an offset is aligned and within its BAR.
+    fn check(&self, nic: usize, bar: Bar, offset: u32) -> Result<(), HostError> {
+        let bytes = match bar {
+            Bar::Bar0 => BAR0_BYTES,
+            Bar::Bar2 => self.nics[nic].queues.len() as u32 * DOORBELL_PAGE_BYTES,
+            Bar::Bar4 => BAR4_BYTES,
+        };
+        let inside = offset.is_multiple_of(4) && offset < bytes;
+        if inside { Ok(()) } else { Err(HostError::OutOfRange { bar, offset }) }
+    }
+
     fn occupy_host(&mut self, nic: usize, start: Time, span: Time) {
         let host = &mut self.hosts[nic];
         host.busy_until = start + span;
         host.busy += span;
     }
-}
-
-fn check(bar: Bar, offset: u32) -> Result<(), HostError> {
-    if offset.is_multiple_of(4) { Ok(()) } else { Err(HostError::OutOfRange { bar, offset }) }
 }
 
 impl Host for InProcess {
@@ -71,8 +82,8 @@ impl Host for InProcess {
     }
 
     fn read32(&self, bar: Bar, offset: u32) -> Result<u32, HostError> {
-        check(bar, offset)?;
         let mut inner = self.world.0.borrow_mut();
+        inner.check(self.nic, bar, offset)?;
         let start = inner.host_free_at(self.nic);
         inner.run_until(start);
         let arrives = inner.nics[self.nic].pcie.register_read(start);
@@ -87,8 +98,8 @@ impl Host for InProcess {
     }
 
     fn write32(&self, bar: Bar, offset: u32, value: u32) -> Result<(), HostError> {
-        check(bar, offset)?;
         let mut inner = self.world.0.borrow_mut();
+        inner.check(self.nic, bar, offset)?;
         let start = inner.host_free_at(self.nic);
         let nic = &mut inner.nics[self.nic];
         let takes = Time::from_nanoseconds(nic.parameters.host.register_write_ns);
@@ -102,7 +113,7 @@ impl Host for InProcess {
     fn push64(&self, bar: Bar, offset: u32, line: &[u8; 64]) -> Result<(), HostError> {
         for (index, word) in line.chunks_exact(4).enumerate() {
             let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            self.write32(bar, offset + index as u32 * 4, value)?;
+            self.write32(bar, offset.saturating_add(index as u32 * 4), value)?;
         }
         Ok(())
     }

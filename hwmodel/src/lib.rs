@@ -5,6 +5,7 @@
 mod calendar;
 mod counters;
 mod descriptor_fetch;
+mod descriptor_keys;
 mod events;
 mod gather;
 mod host_memory;

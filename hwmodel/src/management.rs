@@ -37,6 +37,8 @@ pub(crate) struct Management {
     pub(crate) status: bar0::AdminStatus,
     pub(crate) ring: Ring,
     pub(crate) completions: CompletionRing,
+    /// Rises each time the queue is turned on or off, so that what is still on its way for it is dropped.
+    pub(crate) epoch: u32,
     firmware: Option<Box<Firmware>>,
     firmware_cycle: Time,
     access_cycles: u64,
@@ -55,6 +57,8 @@ pub(crate) struct Management {
 #[derive(Default)]
 struct Mailbox {
     pending: bool,
+    /// Of the queue that the command came from.
+    epoch: u32,
     command: [u64; Command::WORDS],
     result: [u32; 2],
     note: u32,
@@ -95,6 +99,7 @@ impl Management {
             status: bar0::AdminStatus::new(),
             ring: Ring::default(),
             completions: CompletionRing::default(),
+            epoch: 0,
             firmware: None,
             firmware_cycle: Time(33_000_000_000_000 / parameters.firmware.clock_hz),
             access_cycles: parameters.firmware.access_cycles,
@@ -156,6 +161,10 @@ impl Nic {
         let management = &mut self.management;
         let was_on = management.control.enable();
         management.control = control;
+        if control.enable() != was_on {
+            management.epoch = management.epoch.wrapping_add(1);
+            management.fetching = false;
+        }
         if control.enable() && !was_on {
             let (commands, completions) = (management.ring.base, management.completions.base);
             let valid = (1..=8).contains(&control.slots_log2())
@@ -198,12 +207,16 @@ impl Nic {
             return;
         }
         management.fetching = true;
+        let epoch = management.epoch;
         let done = self.pcie.read(self.now, COMMAND_BYTES);
-        self.events.admin_command.push(done, ());
+        self.events.admin_command.push(done, epoch);
     }
 
-    /// An admin command is here.
-    pub(crate) fn admin_command_arrived(&mut self) {
+    /// An admin command is here, of the queue as it was in `epoch`.
+    pub(crate) fn admin_command_arrived(&mut self, epoch: u32) {
+        if epoch != self.management.epoch {
+            return;
+        }
         self.management.fetching = false;
         let ring = &mut self.management.ring;
         let address = ring.slot(ring.fetched);
@@ -213,7 +226,7 @@ impl Nic {
             return;
         }
         ring.fetched = ring.fetched.wrapping_add(1);
-        self.management.mailbox = Mailbox { pending: true, command, result: [0; 2], note: 0 };
+        self.management.mailbox = Mailbox { pending: true, epoch, command, result: [0; 2], note: 0 };
         self.wake_firmware(self.now);
     }
 
@@ -223,13 +236,14 @@ impl Nic {
         if !std::mem::take(&mut management.mailbox.pending) {
             return;
         }
-        management.ring.consumer = management.ring.consumer.wrapping_add(1);
+        let current = management.mailbox.epoch == management.epoch;
         let identifier = CommandHead::from_bits(management.mailbox.command[0]).identifier();
         let [low, high] = management.mailbox.result;
         let status =
             AdminStatus::of_number(status).map_or(AdminStatus::Aborted.number(), AdminStatus::number);
         management.mailbox.command = [0; Command::WORDS];
-        if management.status.enabled() {
+        if current && management.status.enabled() {
+            management.ring.consumer = management.ring.consumer.wrapping_add(1);
             let (completion, phase) = management.completions.next();
             let words = AdminCompletion {
                 result: u64::from(high) << 32 | u64::from(low),
@@ -239,9 +253,11 @@ impl Nic {
                     .with_phase(phase),
             }
             .to_words();
-            let vector = u16::from(management.control.vector());
+            let (epoch, vector) = (management.epoch, u16::from(management.control.vector()));
             let written = self.pcie.write(self.now, u64::from(COMPLETION_BYTES));
-            self.events.host_writes.push(written.visible, HostWrite::Admin { completion, words, vector });
+            self.events
+                .host_writes
+                .push(written.visible, HostWrite::Admin { epoch, completion, words, vector });
         }
         self.fetch_admin_command();
     }

@@ -16,8 +16,10 @@ use cryptonic_regs::{PCI_CLASS, PCI_DEVICE_ID, PCI_VENDOR_ID, Status};
 
 use crate::calendar::{Calendar, Store};
 use crate::counters::Counters;
+use crate::descriptor_keys::DescriptorKeys;
 use crate::events::{Events, HostWrite, Kind};
 use crate::host_memory::HostMemory;
+use crate::in_process::BAR4_BYTES;
 use crate::key_derivation::KeyDerivation;
 use crate::key_schedules::KeySchedules;
 use crate::lanes::{ContextCache, Lanes};
@@ -71,6 +73,8 @@ pub(crate) struct Transmit {
     pub(crate) turn: u16,
     /// Descriptors at hand, to be gathered.
     pub(crate) pending: std::collections::VecDeque<crate::events::Pending>,
+    /// Keys of the descriptors at hand.
+    pub(crate) keys: DescriptorKeys,
     /// Descriptors fetched or asked for and not yet gathered, per queue pair.
     pub(crate) prefetched: Vec<u32>,
     pub(crate) buffer: Store,
@@ -126,7 +130,7 @@ impl Nic {
                 bar_bytes: [
                     BAR0_BYTES,
                     (u32::from(queue_pairs) * DOORBELL_PAGE_BYTES).next_power_of_two(),
-                    0x1000,
+                    BAR4_BYTES,
                 ],
                 vectors,
             }),
@@ -149,6 +153,7 @@ impl Nic {
             transmit: Transmit {
                 turn: 0,
                 pending: std::collections::VecDeque::new(),
+                keys: DescriptorKeys::default(),
                 prefetched: vec![0; usize::from(queue_pairs)],
                 buffer: Store::new(parameters.mac.transmit_buffer_bytes),
                 gather: Calendar::default(),
@@ -192,8 +197,9 @@ impl Nic {
                 Effect::None
             }
             Kind::AdminCommand => {
-                self.events.admin_command.pop();
-                self.admin_command_arrived();
+                if let Some(epoch) = self.events.admin_command.pop() {
+                    self.admin_command_arrived(epoch);
+                }
                 Effect::None
             }
             Kind::Firmware => {
@@ -219,7 +225,11 @@ impl Nic {
                 Effect::None
             }
             Kind::Gathered => match self.events.gathered.pop() {
-                Some(pending) => self.transmit_commit(&pending, pool),
+                Some(pending) => {
+                    let effect = self.transmit_commit(&pending, pool);
+                    self.transmit.keys.give(pending.key);
+                    effect
+                }
                 None => Effect::None,
             },
             Kind::TransmitReport => {
@@ -275,8 +285,8 @@ impl Nic {
                 self.raise_queue_interrupt(queue);
                 Effect::Visible
             }
-            HostWrite::Admin { completion, words, vector } => {
-                if self.memory.write_words(completion, &words).is_err() {
+            HostWrite::Admin { epoch, completion, words, vector } => {
+                if self.management.epoch != epoch || self.memory.write_words(completion, &words).is_err() {
                     return Effect::None;
                 }
                 self.raise_interrupt(vector);
@@ -387,6 +397,7 @@ impl Device for Nic {
         self.context_cache = ContextCache::new(&self.parameters);
         self.keys_zeroised = true;
         self.transmit.pending.clear();
+        self.transmit.keys.reset();
         self.transmit.prefetched.fill(0);
         self.transmit.buffer = Store::new(self.parameters.mac.transmit_buffer_bytes);
         self.receive.buffer = Store::new(self.parameters.mac.receive_buffer_bytes);

@@ -238,7 +238,11 @@ impl Nic {
         match offset % doorbell::DOORBELL_PAGE_BYTES {
             at if at == doorbell::TRANSMIT_DOORBELL.offset => match pair.transmit.doorbell(value) {
                 Ok(()) => {
-                    pair.doorbells.push_back((value, now));
+                    // One that announces nothing new is not remembered, or a host could fill the memory.
+                    let known = pair.doorbells.back().map_or(pair.transmit.fetched, |(last, _)| *last);
+                    if (1..=pair.transmit.slots).contains(&value.wrapping_sub(known)) {
+                        pair.doorbells.push_back((value, now));
+                    }
                     self.fetch_transmit();
                 }
                 Err(cause) => self.quarantine(queue, cause),

@@ -151,7 +151,9 @@ impl Nic {
             None => return Err(Status::BadDescriptor),
         };
         let mut key = Zeroizing::new([0_u8; 32]);
-        for (bytes, word) in key.chunks_exact_mut(8).zip(&pending.words[4..]) {
+        let words_of_key =
+            pending.key.and_then(|key| self.transmit.keys.words(key)).ok_or(Status::BadPspKey)?;
+        for (bytes, word) in key.chunks_exact_mut(8).zip(words_of_key) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         let cipher = if version == Version::AesGcm128 { Cipher::AesGcm128 } else { Cipher::AesGcm256 };
@@ -238,7 +240,8 @@ impl Nic {
     ) {
         let pair = &mut self.queues[usize::from(pending.queue)];
         pair.transmit.consumer = pair.transmit.consumer.wrapping_add(1);
-        pair.unreported += 1;
+        // A host that never asks for a report may send more than the field can count.
+        pair.unreported = pair.unreported.saturating_add(1);
         if status == Status::Ok && !control.report() {
             return;
         }

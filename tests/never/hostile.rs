@@ -1,0 +1,787 @@
+//! 7. A malicious host or packet never makes the model panic or hang.
+//!
+//! Each case runs in a thread of its own with a deadline: what panics fails there, what does not drain fails
+//! here. After each the device is reset and has to serve a driver again.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use cryptonic_driver::{Direction, Host, KeyLedger, Mode, Protection, PspTransmit, Status};
+use cryptonic_hwmodel::{NicId, Parameters, World};
+use cryptonic_pci::config::{COMMAND, COMMAND_BUS_MASTER, COMMAND_MEMORY};
+use cryptonic_pci::{Bar, DmaAccess, SharedMemory, Time};
+use cryptonic_regs::admin::{
+    Command, CommandHead, CommandLengths, Opcode, SaForm, SaNames, SaParameters, SaWindow, SecretWord,
+};
+use cryptonic_regs::bar0::{self, AdminControl, QueueControl};
+use cryptonic_regs::descriptor::{
+    RECEIVE_STRIDE_BYTES, ReceiveControl, Security, TransmitControl, TransmitSa,
+};
+use cryptonic_regs::doorbell;
+
+use crate::raw::{RawQueue, control};
+use crate::rig::{
+    Chance, Wire, apart, cases, device_keys, esp, esp_offset, guarded, marked, open, psp_offset, put_on,
+    send_on, tcp6, udp,
+};
+
+/// Runs a case; fails when it panics, and when it is not over in time.
+fn within(limit: Duration, name: String, case: impl FnOnce() + Send + 'static) {
+    let (done, over) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        case();
+        let _ = done.send(());
+    });
+    match over.recv_timeout(limit) {
+        Ok(()) => thread.join().expect("it is over"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            assert!(thread.join().is_ok(), "{name}: panicked, see above");
+        }
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{name}: does not come to an end"),
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Resets the device and sends a packet through driver, rings and line back to itself.
+fn assert_serves_again(world: &World, id: NicId) {
+    let host = world.host(id);
+    host.reset().expect("reset");
+    drop(host);
+    let mut nic = open(world, id, &KeyLedger::new());
+    nic.set_mac_loopback(true).expect("loopback");
+    let mut queue = nic.create_queue_pair(guarded()).expect("queue");
+    let out = nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x77)).expect("install");
+    nic.install_sa(esp(Direction::In, Mode::Tunnel, 0x77)).expect("install");
+    let frame = udp(&marked(100));
+    assert_eq!(send_on(&mut queue, &frame, Protection::Sa(out)).status, Status::Ok);
+    let mut received = vec![];
+    let deadline = queue.time() + Time::from_milliseconds(1);
+    while received.is_empty() && queue.time() < deadline {
+        queue.receive(&mut received, 1).expect("receive");
+        queue.relax();
+    }
+    let one = received.pop().expect("it comes back");
+    assert_eq!((one.status(), one.length()), (Status::Ok, frame.len()));
+    queue.return_buffer(one).expect("goes back");
+}
+
+/// Memory of a host without manners: 1 MiB at this address, the second half read-only, in parts.
+const IOVA: u64 = 0x1000_0000;
+const MEMORY_BYTES: usize = 1 << 20;
+
+struct Mapped {
+    writable: SharedMemory,
+    read_only: SharedMemory,
+}
+
+impl Mapped {
+    fn new(host: &dyn Host) -> Mapped {
+        let half = || SharedMemory::new(MEMORY_BYTES / 2).expect("memory");
+        let mapped = Mapped { writable: half(), read_only: half() };
+        host.dma_map(&mapped.writable, IOVA, DmaAccess::DeviceReadsAndWrites).expect("map");
+        let behind = IOVA + MEMORY_BYTES as u64 / 2;
+        host.dma_map(&mapped.read_only, behind, DmaAccess::DeviceReads).expect("map");
+        mapped
+    }
+
+    fn fill(&self, chance: &mut Chance) {
+        for memory in [&self.writable, &self.read_only] {
+            for offset in (0..memory.bytes()).step_by(8) {
+                memory.write_word(offset, descriptor_like(chance)).expect("in range");
+            }
+        }
+    }
+}
+
+/// An address that is often good, and else bad in a way of its own.
+fn address(chance: &mut Chance) -> u64 {
+    match chance.below(12) {
+        0 => chance.word(),
+        1 => u64::MAX - chance.below(256),
+        2 => (1 << 60) - chance.below(256),
+        3 => IOVA + MEMORY_BYTES as u64 - chance.below(300),
+        4 => IOVA - chance.below(300),
+        5 => IOVA + MEMORY_BYTES as u64 / 2 - chance.below(300),
+        6 => 0,
+        _ => IOVA + chance.below(MEMORY_BYTES as u64) / 128 * 128,
+    }
+}
+
+/// A word that may pass for an address or for a control word.
+fn descriptor_like(chance: &mut Chance) -> u64 {
+    match chance.below(6) {
+        0 => chance.word(),
+        1 => 0,
+        2 => address(chance),
+        3 => control(chance.below(200) as usize, Security::Clear).into_bits(),
+        4 => control(chance.below(1 << 16) as usize, chance.pick(Security::ALL)).into_bits(),
+        _ => TransmitControl::from(chance.word()).with_end_of_packet(true).into_bits(),
+    }
+}
+
+fn bus_master(host: &dyn Host) {
+    host.config_write(COMMAND, COMMAND_MEMORY | COMMAND_BUS_MASTER).expect("write");
+}
+
+/// A register that exists, or one nearby, or one anywhere in its BAR.
+fn register(chance: &mut Chance) -> (Bar, u32) {
+    match chance.below(10) {
+        0..5 => {
+            let block = chance.pick(bar0::BLOCKS);
+            let row = chance.pick(block.registers);
+            let instance = if block.kind == bar0::QUEUE_PAIR.kind { chance.below(17) as u32 } else { 0 };
+            (Bar::Bar0, row.offset + instance * block.stride + chance.pick(&[0, 0, 0, 4]))
+        }
+        5 => (Bar::Bar0, chance.below(u64::from(bar0::BAR0_BYTES)) as u32 & !3),
+        6..9 => {
+            (Bar::Bar2, chance.below(17) as u32 * doorbell::DOORBELL_PAGE_BYTES + chance.pick(&[0, 4, 8, 12]))
+        }
+        _ => (Bar::Bar4, chance.below(0x1000) as u32 & !3),
+    }
+}
+
+fn value(chance: &mut Chance) -> u32 {
+    match chance.below(8) {
+        0 => chance.word() as u32,
+        1 => chance.below(3) as u32,
+        2 => 1 << chance.below(32),
+        3 => u32::MAX - chance.below(3) as u32,
+        4 => chance.below(300) as u32,
+        5 => QueueControl::new()
+            .with_enable(true)
+            .with_transmit_clear_allowed(true)
+            .with_transmit_stride_log2(5 + chance.below(2) as u8)
+            .with_transmit_slots_log2(1 + chance.below(14) as u8)
+            .with_receive_slots_log2(1 + chance.below(14) as u8)
+            .with_vector(chance.word() as u8)
+            .into_bits(),
+        6 => AdminControl::new().with_enable(true).with_slots_log2(chance.below(10) as u8).into_bits(),
+        _ => address(chance) as u32,
+    }
+}
+
+#[test]
+fn random_register_accesses() {
+    for seed in 0..cases(12) {
+        within(LIMIT, format!("registers, seed {seed}"), move || {
+            let mut chance = Chance::new(seed);
+            let world = World::new(seed);
+            let id = world.add_nic(&Parameters::default()).expect("parameters");
+            let host = world.host(id);
+            let memory = Mapped::new(&*host);
+            memory.fill(&mut chance);
+            bus_master(&*host);
+            for _ in 0..3000 {
+                let (bar, offset) = register(&mut chance);
+                match chance.below(60) {
+                    0..6 => drop(host.read32(bar, offset)),
+                    // Outside its BAR an access is refused; that is all it may be.
+                    6..10 => drop(host.write64(bar, offset & !7, address(&mut chance))),
+                    10 => {
+                        host.config_write(chance.below(256) as u16 & !3, chance.word() as u32).expect("write")
+                    }
+                    11 => bus_master(&*host),
+                    12 => drop(host.config_read(chance.below(4096) as u16 & !3)),
+                    13 if chance.one_in(4) => world.restart_firmware(id),
+                    14 if chance.one_in(4) => host.reset().expect("reset"),
+                    15..25 => host.relax(),
+                    25 => {
+                        let line: [u8; 64] = std::array::from_fn(|_| chance.word() as u8);
+                        let _ = host.push64(Bar::Bar2, offset & 0xf000, &line);
+                    }
+                    26 => world.inject(id, &udp(&[0; 100])),
+                    27 => drop(host.interrupts_enable(17)),
+                    _ => drop(host.write32(bar, offset, value(&mut chance))),
+                }
+            }
+            world.drain();
+            assert_serves_again(&world, id);
+        });
+    }
+}
+
+#[test]
+fn random_rings_and_descriptors() {
+    for seed in 0..cases(12) {
+        within(LIMIT, format!("rings, seed {seed}"), move || {
+            let mut chance = Chance::new(seed);
+            let (world, mut a, _b) = apart();
+            a.nic.set_mac_loopback(true).expect("loopback");
+            let sas = [
+                a.nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x42)).expect("install"),
+                a.nic.install_sa(esp(Direction::Out, Mode::Transport, 0x43)).expect("install"),
+                a.nic.install_sa(esp(Direction::In, Mode::Tunnel, 0x42)).expect("install"),
+            ];
+            let mut queue = RawQueue::new(&world, a.id, 5, chance.pick(&[32, 64]), true);
+            let frames = [udp(&marked(200)), tcp6(&marked(30)), udp(&[]), vec![0xff; 60]];
+            for _ in 0..40 {
+                for _ in 0..chance.below(40) {
+                    let frame = &frames[chance.below(4) as usize];
+                    let at = queue.frame(frame);
+                    let sa = chance.pick(&sas);
+                    let good = TransmitSa::new().with_index(sa.index).with_generation(sa.generation);
+                    let mut words = std::array::from_fn(|_| chance.word());
+                    words[0] = if chance.one_in(4) { address(&mut chance) } else { at };
+                    words[1] = control(frame.len(), chance.pick(Security::ALL)).into_bits();
+                    words[2] = if chance.one_in(3) { chance.word() } else { good.into_bits() };
+                    words[3] = 0;
+                    if chance.one_in(3) {
+                        words[1] ^= 1 << chance.below(64);
+                    }
+                    if chance.one_in(4) {
+                        words[chance.below(8) as usize] = descriptor_like(&mut chance);
+                    }
+                    queue.put(words);
+                    // Receive descriptors, good and bad.
+                    let slot = chance.below(u64::from(crate::raw::SLOTS)) as usize;
+                    let ring = 0xc000 + slot * RECEIVE_STRIDE_BYTES as usize;
+                    let buffer = if chance.one_in(4) { address(&mut chance) } else { queue.iova + 0x2_0000 };
+                    let length = ReceiveControl::new().with_length(chance.word() as u16).into_bits();
+                    queue.memory.write_word(ring, buffer).expect("in range");
+                    queue.memory.write_word(ring + 8, length).expect("in range");
+                }
+                queue.ring();
+                let page = 5 * doorbell::DOORBELL_PAGE_BYTES;
+                let posted = chance.below(300) as u32;
+                queue
+                    .host
+                    .write32(Bar::Bar2, page + doorbell::RECEIVE_DOORBELL.offset, posted)
+                    .expect("write");
+                match chance.below(12) {
+                    0 => queue.control(QueueControl::new()),
+                    1 => {
+                        queue.producer = chance.word() as u32;
+                        queue.ring();
+                    }
+                    2 => {
+                        queue.host.dma_unmap(queue.iova).expect("unmap");
+                        queue.settle();
+                        let access = DmaAccess::DeviceReads;
+                        queue.host.dma_map(&queue.memory, queue.iova, access).expect("map");
+                    }
+                    3 => {
+                        let _ = queue.host.dma_unmap(queue.iova);
+                        let access = DmaAccess::DeviceReadsAndWrites;
+                        queue.host.dma_map(&queue.memory, queue.iova, access).expect("map");
+                    }
+                    _ => {}
+                }
+                queue.settle();
+                if !queue.status().enabled() {
+                    queue.control(QueueControl::new());
+                    queue.turn_on(true);
+                }
+            }
+            world.drain();
+            drop((queue, a.queue, a.nic));
+            assert_serves_again(&world, a.id);
+        });
+    }
+}
+
+/// An admin queue driven by hand.
+struct RawAdmin {
+    host: Box<dyn Host>,
+    memory: SharedMemory,
+    producer: u32,
+}
+
+const ADMIN_SLOTS_LOG2: u8 = 4;
+const ADMIN_COMPLETIONS: u64 = 0x1000;
+const ADMIN_BLOCK: u64 = 0x2000;
+
+impl RawAdmin {
+    fn new(world: &World, id: NicId) -> RawAdmin {
+        let host = world.host(id);
+        let memory = SharedMemory::new(0x4000).expect("memory");
+        host.dma_map(&memory, IOVA, DmaAccess::DeviceReadsAndWrites).expect("map");
+        bus_master(&*host);
+        let mut admin = RawAdmin { host, memory, producer: 0 };
+        admin.bases(IOVA, IOVA + ADMIN_COMPLETIONS);
+        admin.enable(true);
+        admin
+    }
+
+    fn bases(&self, commands: u64, completions: u64) {
+        self.host.write64(Bar::Bar0, bar0::ADMIN_COMMAND_BASE.offset, commands).expect("write");
+        self.host.write64(Bar::Bar0, bar0::ADMIN_COMPLETION_BASE.offset, completions).expect("write");
+    }
+
+    fn enable(&mut self, on: bool) {
+        let control = AdminControl::new().with_enable(on).with_slots_log2(ADMIN_SLOTS_LOG2);
+        self.host.write32(Bar::Bar0, bar0::ADMIN_CONTROL.offset, control.into_bits()).expect("write");
+        self.producer = 0;
+    }
+
+    fn put(&mut self, words: &[u64; 8]) {
+        let slot = (self.producer % (1 << ADMIN_SLOTS_LOG2)) as usize * Command::BYTES;
+        for (index, word) in words.iter().enumerate() {
+            self.memory.write_word(slot + index * 8, *word).expect("in range");
+        }
+        self.producer = self.producer.wrapping_add(1);
+    }
+
+    fn ring(&self) {
+        self.host.write32(Bar::Bar0, bar0::ADMIN_DOORBELL.offset, self.producer).expect("write");
+    }
+
+    fn completions(&self) -> Vec<[u64; 2]> {
+        (0..1 << ADMIN_SLOTS_LOG2)
+            .map(|slot| {
+                [0, 8].map(|word| {
+                    self.memory.read_word(ADMIN_COMPLETIONS as usize + slot * 16 + word).expect("in range")
+                })
+            })
+            .collect()
+    }
+}
+
+/// SA parameters that are nearly right.
+fn parameters(chance: &mut Chance) -> [u64; SaParameters::WORDS] {
+    let incoming = chance.one_in(2);
+    let tunnel = chance.one_in(2);
+    let esn = chance.one_in(2);
+    let outer = !incoming && tunnel;
+    let mut words = SaParameters {
+        form: SaForm::new()
+            .with_direction(u8::from(incoming))
+            .with_protocol(1)
+            .with_mode(u8::from(!tunnel))
+            .with_icv_bytes(16)
+            .with_esn(esn)
+            .with_ttl(if outer { 64 } else { 0 }),
+        names: SaNames::new().with_spi(0x100 + chance.below(4) as u32),
+        sequence: match chance.below(4) {
+            0 => 0,
+            1 if esn => u64::MAX - chance.below(3),
+            2 => u64::from(u32::MAX) - chance.below(3),
+            _ => chance.below(100),
+        },
+        window: SaWindow::new().with_replay_window(if incoming {
+            chance.pick(&[0, 32, 64, 65_536])
+        } else {
+            0
+        }),
+        tunnel_source_1: if outer { 0x0100_000a << 32 } else { 0 },
+        tunnel_destination_1: if outer { 0x0200_000a << 32 } else { 0 },
+        key_0: SecretWord::from(chance.word()),
+        key_1: SecretWord::from(chance.word()),
+        salt: SecretWord::from(chance.below(1 << 32)),
+        ..SaParameters::default()
+    }
+    .to_words();
+    if chance.one_in(3) {
+        words[chance.below(SaParameters::WORDS as u64) as usize] ^= 1 << chance.below(64);
+    }
+    words
+}
+
+#[test]
+fn random_admin_commands() {
+    for seed in 0..cases(12) {
+        within(LIMIT, format!("admin commands, seed {seed}"), move || {
+            let mut chance = Chance::new(seed);
+            let world = World::new(seed);
+            let id = world.add_nic(&Parameters::default()).expect("parameters");
+            let mut admin = RawAdmin::new(&world, id);
+            world.drain();
+            for _ in 0..400 {
+                for (index, word) in parameters(&mut chance).into_iter().enumerate() {
+                    admin.memory.write_word(ADMIN_BLOCK as usize + index * 8, word).expect("in range");
+                }
+                let opcode = chance.pick(Opcode::ALL).number() as u16;
+                let argument = match chance.below(4) {
+                    0 => chance.word(),
+                    1 => chance.below(3000),
+                    2 => chance.below(4) << 32 | chance.below(64),
+                    _ => 0,
+                };
+                let takes = matches!(opcode, 0x10 | 0x22);
+                let gives = matches!(opcode, 0x01 | 0x02 | 0x12 | 0x20);
+                let mut words = Command {
+                    head: CommandHead::new().with_opcode(opcode).with_identifier(admin.producer as u16),
+                    parameter_address: if takes { IOVA + ADMIN_BLOCK } else { 0 },
+                    reply_address: if gives { IOVA + ADMIN_BLOCK } else { 0 },
+                    lengths: CommandLengths::new()
+                        .with_parameter_bytes(if opcode == 0x22 {
+                            64
+                        } else if takes {
+                            144
+                        } else {
+                            0
+                        })
+                        .with_reply_bytes(if gives { 0x2000 } else { 0 }),
+                    argument_0: argument,
+                    ..Command::default()
+                }
+                .to_words();
+                if chance.one_in(3) {
+                    words[chance.below(8) as usize] = chance.word();
+                }
+                if chance.one_in(5) {
+                    words[1 + chance.below(2) as usize] = address(&mut chance) & !7;
+                }
+                admin.put(&words);
+                admin.ring();
+                match chance.below(30) {
+                    0 => world.restart_firmware(id),
+                    1 => {
+                        admin.enable(false);
+                        admin.bases(address(&mut chance), address(&mut chance));
+                        for _ in 0..chance.below(4) {
+                            admin.host.relax();
+                        }
+                        admin.bases(IOVA, IOVA + ADMIN_COMPLETIONS);
+                        admin.enable(true);
+                    }
+                    2 => admin
+                        .host
+                        .write32(Bar::Bar0, bar0::ADMIN_DOORBELL.offset, value(&mut chance))
+                        .expect("write"),
+                    3 => {
+                        admin.host.reset().expect("reset");
+                        bus_master(&*admin.host);
+                        admin.bases(IOVA, IOVA + ADMIN_COMPLETIONS);
+                        admin.enable(true);
+                    }
+                    _ => {}
+                }
+                if chance.one_in(3) {
+                    world.drain();
+                }
+                if admin.host.read32(Bar::Bar0, bar0::ADMIN_STATUS.offset).expect("read") != 1 {
+                    admin.enable(false);
+                    admin.enable(true);
+                }
+            }
+            world.drain();
+            admin.host.dma_unmap(IOVA).expect("unmap");
+            drop(admin);
+            assert_serves_again(&world, id);
+        });
+    }
+}
+
+#[test]
+fn an_admin_queue_turned_off_while_a_command_is_fetched() {
+    within(LIMIT, "admin queue off".into(), || {
+        let world = World::new(1);
+        let id = world.add_nic(&Parameters::default()).expect("parameters");
+        let mut admin = RawAdmin::new(&world, id);
+        world.drain();
+        let rotate = Command { head: CommandHead::new().with_opcode(0x21), ..Command::default() }.to_words();
+        // A first command ends well.
+        admin.put(&rotate);
+        admin.ring();
+        world.drain();
+        assert_ne!(admin.completions()[0], [0, 0]);
+        // The second is on its way when the queue is turned off and its bases are set to the end of memory,
+        admin.put(&rotate);
+        admin.ring();
+        admin.enable(false);
+        admin.bases(u64::MAX - 7, u64::MAX - 7);
+        world.drain();
+        // and the third when the queue is turned off and on again.
+        admin.bases(IOVA, IOVA + ADMIN_COMPLETIONS);
+        admin.enable(true);
+        admin.put(&rotate);
+        admin.ring();
+        admin.enable(false);
+        admin.memory.zeroise(ADMIN_COMPLETIONS as usize, 256).expect("in range");
+        admin.enable(true);
+        world.drain();
+        // Then the new ring is empty until somebody produces something.
+        assert_eq!(admin.completions(), [[0, 0]; 16], "nothing was asked of this ring");
+        admin.put(&rotate);
+        admin.ring();
+        world.drain();
+        let completions = admin.completions();
+        assert_ne!(completions[0], [0, 0]);
+        assert_eq!(completions[1], [0, 0], "one command, one completion");
+    });
+}
+
+#[test]
+fn a_command_of_a_queue_that_was_turned_off_is_not_completed_in_the_next() {
+    within(LIMIT, "admin queue off, command taken".into(), || {
+        for steps in 0..60 {
+            let world = World::new(1);
+            let id = world.add_nic(&Parameters::default()).expect("parameters");
+            let mut admin = RawAdmin::new(&world, id);
+            world.drain();
+            let rotate = Command {
+                head: CommandHead::new().with_opcode(0x21).with_identifier(0x55),
+                ..Command::default()
+            };
+            admin.put(&rotate.to_words());
+            admin.ring();
+            let deadline = admin.host.now() + Time::from_nanoseconds(steps * 200);
+            let _ = admin.host.wait(0, deadline);
+            admin.enable(false);
+            admin.host.read32(Bar::Bar0, bar0::ADMIN_STATUS.offset).expect("read");
+            admin.memory.zeroise(ADMIN_COMPLETIONS as usize, 256).expect("in range");
+            admin.enable(true);
+            world.drain();
+            assert_eq!(admin.completions(), [[0, 0]; 16], "after {} ns", steps * 200);
+        }
+    });
+}
+
+#[test]
+fn packets_without_end_that_never_ask_for_a_completion() {
+    within(LIMIT, "no reports".into(), || {
+        let (world, a, _b) = apart();
+        let mut queue = RawQueue::new(&world, a.id, 5, 32, true);
+        let frame = vec![0xee; 60];
+        let at = queue.frame(&frame);
+        let quiet = control(frame.len(), Security::Clear).with_report(false).into_bits();
+        for _ in 0..(1 << 16) / 128 + 2 {
+            for _ in 0..128 {
+                queue.put([at, quiet, 0, 0, 0, 0, 0, 0]);
+            }
+            queue.ring();
+            world.drain();
+            world.take_sent(a.id);
+        }
+        assert!(queue.completion().is_none() && queue.status().enabled());
+        let asked = control(frame.len(), Security::Clear).into_bits();
+        assert_eq!(queue.send([at, asked, 0, 0, 0, 0, 0, 0]), Some(Status::Ok));
+    });
+}
+
+#[test]
+fn a_queue_turned_off_gives_back_the_receive_buffer() {
+    // Given packets that wait for receive descriptors which are on their way, when their queue is turned off
+    // under them, again and again, then the buffer between line and host does not fill up.
+    within(LIMIT, "waiting packets".into(), || {
+        let (world, mut a, _b) = apart();
+        // The SA steers to the queue.
+        let sa = cryptonic_driver::SaConfiguration {
+            receive_queue: 5,
+            replay_window: 0,
+            ..esp(Direction::In, Mode::Tunnel, 0x42)
+        };
+        a.nic.install_sa(sa).expect("install");
+        let out = a.nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x42)).expect("install");
+        assert_eq!(a.send(&udp(&[0; 1400]), Protection::Sa(out)).status, Status::Ok);
+        let frame = a.wire.take().remove(0);
+        let mut queue = RawQueue::new(&world, a.id, 5, 32, false);
+        world.record_drops(a.id);
+        for round in 0..200 {
+            let wait = |nanoseconds| {
+                let deadline = queue.host.now() + Time::from_nanoseconds(nanoseconds);
+                let _ = queue.host.wait(6, deadline);
+            };
+            let offset = doorbell::RECEIVE_DOORBELL.offset + 5 * doorbell::DOORBELL_PAGE_BYTES;
+            queue.host.write32(Bar::Bar2, offset, 4).expect("write");
+            // The doorbell takes 270 ns, the descriptors 540 ns more.
+            wait(280);
+            for _ in 0..8 {
+                world.inject(a.id, &frame);
+            }
+            wait(round % 7 * 50);
+            queue.control(QueueControl::new());
+            queue.turn_on(false);
+        }
+        world.drain();
+        let drops = world.take_drops(a.id);
+        assert!(!drops.contains(&Status::ReceiveOverflow), "the buffer is full for good");
+        assert!(drops.contains(&Status::TooBig) && drops.contains(&Status::QueueOff), "some waited");
+        let good = queue.host.read64(Bar::Bar0, bar0::STATUS_COUNTERS_OFFSET).expect("read");
+        assert_eq!(drops.len() as u64 + good, 1600 + 1, "each packet ended somewhere, and was counted there");
+    });
+}
+
+#[test]
+fn doorbells_without_end() {
+    within(LIMIT, "doorbells".into(), || {
+        let world = World::new(1);
+        let id = world.add_nic(&Parameters::default()).expect("parameters");
+        let host = world.host(id);
+        bus_master(&*host);
+        let queue = RawQueue::new(&world, id, 5, 32, true);
+        // The device is not enabled, so that no descriptor is ever fetched.
+        for round in 0..200_000_u32 {
+            let offset = 5 * doorbell::DOORBELL_PAGE_BYTES;
+            queue.host.write32(Bar::Bar2, offset, 1 + round % 2).expect("write");
+        }
+        world.drain();
+        assert_serves_again(&world, id);
+    });
+}
+
+#[test]
+fn accesses_outside_every_bar() {
+    let world = World::new(1);
+    let id = world.add_nic(&Parameters::default()).expect("parameters");
+    let host = world.host(id);
+    let queue = RawQueue::new(&world, id, 0, 32, true);
+    let line = [1; 64];
+    for bar in [Bar::Bar0, Bar::Bar2, Bar::Bar4] {
+        for offset in [1 << 20, 1 << 28, 1 << 31, u32::MAX - 3, u32::MAX - 15, 1, 2, u32::MAX] {
+            // Refused or without effect; never an alias of a register that exists.
+            let _ = host.write32(bar, offset, 1 << 20);
+            let _ = host.read32(bar, offset);
+            let _ = host.push64(bar, offset, &line);
+            if offset.is_multiple_of(8) {
+                let _ = host.read64(bar, offset);
+                let _ = host.write64(bar, offset, u64::MAX);
+            }
+        }
+    }
+    world.drain();
+    assert!(queue.status().enabled(), "a doorbell 2^16 pages on is not that of queue 0");
+    for offset in [0x100, 0xffc, 0x1000, u16::MAX - 3] {
+        host.config_write(offset, u32::MAX).expect("write");
+        host.config_read(offset).expect("read");
+    }
+    assert_serves_again(&world, id);
+}
+
+/// Frames that hold something for every part of the parser, from valid ones and by chance.
+fn hostile_frame(chance: &mut Chance, valid: &[Vec<u8>]) -> Vec<u8> {
+    if chance.one_in(20) {
+        let length = chance.below(200) as usize;
+        return chance.bytes(length);
+    }
+    let mut frame = valid[chance.below(valid.len() as u64) as usize].clone();
+    for _ in 0..chance.below(4) {
+        if frame.is_empty() {
+            break;
+        }
+        let at = chance.below(frame.len().min(100) as u64) as usize;
+        match chance.below(5) {
+            0 => frame.truncate(at),
+            1 => frame[at] = chance.pick(&[0, 0xff, 0x7f, 0x80]),
+            2 => frame[at] ^= 1 << chance.below(8),
+            3 => {
+                let byte = chance.word() as u8;
+                frame.insert(at, byte);
+            }
+            _ => frame.extend(std::iter::repeat_n(0, chance.below(100) as usize)),
+        }
+    }
+    // With the right checksum more of the parser is reached.
+    if frame.len() >= 34 && frame[12..14] == [8, 0] && chance.one_in(2) {
+        frame[24..26].fill(0);
+        let words = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+        let sum: u32 = words.sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+    frame
+}
+
+/// Protected frames under SAs and PSP keys that the receiver has.
+fn protected(world: &World) -> (crate::rig::End, Vec<Vec<u8>>) {
+    let mut a = crate::rig::End::new(world, &Parameters::default());
+    let mut frames = vec![];
+    a.nic.psp_test_keys_load(device_keys()).expect("load");
+    a.nic.psp_receive(0b11, 1000).expect("receive");
+    for (key, mode) in [(0x42, Mode::Tunnel), (0x43, Mode::Transport)] {
+        let out = a.nic.install_sa(esp(Direction::Out, mode, key)).expect("install");
+        a.nic.install_sa(esp(Direction::In, mode, key)).expect("install");
+        for frame in [udp(&marked(100)), tcp6(&marked(100)), udp(&[])] {
+            a.send(&frame, Protection::Sa(out));
+        }
+    }
+    for version in [0, 1] {
+        let spi = a.nic.psp_allocate(version, 1).expect("allocate").remove(0);
+        let key = a.queue.add_psp_key(version, spi.spi, &spi.key).expect("key");
+        for crypt_offset in [0, 5] {
+            let psp = PspTransmit { crypt_offset, ..PspTransmit::new(key) };
+            for frame in [udp(&marked(100)), tcp6(&marked(100))] {
+                a.send(&frame, Protection::PspKey(psp));
+            }
+        }
+    }
+    frames.extend(a.wire.take());
+    assert!(frames.iter().all(|frame| esp_offset(frame).is_some() || psp_offset(frame).is_some()));
+    (a, frames)
+}
+
+#[test]
+fn random_frames() {
+    for seed in 0..cases(6) {
+        within(LIMIT, format!("frames, seed {seed}"), move || {
+            let mut chance = Chance::new(seed);
+            let world = World::new(seed);
+            let (mut a, mut valid) = protected(&world);
+            valid.extend([udp(&marked(100)), tcp6(&marked(100)), vec![], vec![0; 60]]);
+            for _ in 0..100 {
+                for _ in 0..50 {
+                    let frame = hostile_frame(&mut chance, &valid);
+                    world.inject(a.id, &frame);
+                }
+                if chance.one_in(10) {
+                    world.inject(a.id, &vec![0x55; chance.pick(&[9_600, 9_728, 9_729, 65_535, 100_000])]);
+                }
+                a.receive();
+            }
+            world.drain();
+            drop((a.queue, a.nic));
+            assert_serves_again(&world, a.id);
+        });
+    }
+}
+
+#[test]
+fn random_frames_on_transmit() {
+    for seed in 0..cases(6) {
+        within(LIMIT, format!("frames on transmit, seed {seed}"), move || {
+            let mut chance = Chance::new(seed);
+            let (_world, mut a, _b) = apart();
+            let key = cryptonic_driver::SecretKey::new(&[7; 16]).expect("16 bytes");
+            let key = a.queue.add_psp_key(0, 0x90, &key).expect("key");
+            let protections = [
+                Protection::Sa(a.nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x42)).expect("install")),
+                Protection::Sa(
+                    a.nic.install_sa(esp(Direction::Out, Mode::Transport, 0x43)).expect("install"),
+                ),
+                Protection::PspKey(PspTransmit::new(key)),
+                Protection::PspKey(PspTransmit { crypt_offset: 9, ..PspTransmit::new(key) }),
+            ];
+            let valid = [udp(&marked(100)), tcp6(&marked(100)), udp(&[]), tcp6(&[]), vec![0; 60]];
+            for _ in 0..3000 {
+                let mut frame = hostile_frame(&mut chance, &valid);
+                frame.truncate(2048);
+                put_on(&mut a.queue, &frame, chance.pick(&protections), 0);
+                if a.queue.transmit_space() < 10 {
+                    crate::rig::drain(&mut a.queue);
+                }
+            }
+            crate::rig::drain(&mut a.queue);
+            for frame in a.wire.take() {
+                assert!(
+                    crate::rig::spi_and_iv(&frame).is_some()
+                        || frame[12..14] == [0x81, 0]
+                        || frame[12] == 8
+                        || frame[12] == 0x86
+                );
+            }
+        });
+    }
+}
+
+/// A small device is the same device: the smallest capacities that are allowed.
+#[test]
+fn the_smallest_device_serves_and_refuses() {
+    within(LIMIT, "smallest".into(), || {
+        let mut parameters = Parameters::default();
+        parameters.capacity.queue_pairs = 1;
+        parameters.capacity.sa_slots = 2;
+        let world = World::new(1);
+        let id = world.add_nic(&parameters).expect("in range");
+        let wire = Wire::on(&world, id);
+        let mut nic = open(&world, id, &KeyLedger::new());
+        for (key, mode) in [(0x42, Mode::Tunnel), (0x43, Mode::Transport)] {
+            nic.install_sa(esp(Direction::Out, mode, key)).expect("install");
+        }
+        assert!(nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x44)).is_err());
+        nic.close().expect("close");
+        assert_serves_again(&world, id);
+        assert!(!wire.shows_marker());
+    });
+}
