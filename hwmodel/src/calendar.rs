@@ -22,6 +22,13 @@ impl Calendar {
         start
     }
 
+    /// Serves something asked for at `now` that is ready at `ready` or later, without keeping the resource from
+    /// others until then. Gives the start. Callers that could start together see to their own order.
+    #[inline]
+    pub fn serve_later(&mut self, now: Time, ready: Time, span: Time) -> Time {
+        ready.max(self.serve(now, span))
+    }
+
     /// When it is free next.
     pub fn free_at(&self) -> Time {
         self.free_at

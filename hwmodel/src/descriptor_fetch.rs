@@ -28,11 +28,14 @@ impl Nic {
             let pair = &mut self.queues[usize::from(queue)];
             let prefetched = &mut self.transmit.prefetched[usize::from(queue)];
             let wanted = if pair.running() { pair.transmit.unfetched() } else { 0 };
-            let count = wanted.min(batch).min(limit.saturating_sub(*prefetched)).min(if wanted == 0 {
+            let burst = wanted.min(batch).min(limit);
+            // A read waits until there is room for all that it could fetch: reads of single descriptors
+            // would take half as many bytes again.
+            let count = if burst == 0 || burst > limit.saturating_sub(*prefetched) {
                 0
             } else {
-                pair.transmit.slots_to_end(pair.transmit.fetched)
-            });
+                burst.min(pair.transmit.slots_to_end(pair.transmit.fetched))
+            };
             if count == 0 {
                 idle += 1;
                 continue;

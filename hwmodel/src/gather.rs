@@ -31,7 +31,7 @@ impl Nic {
                     Err(Full::Unknown) => return,
                 }
                 let start = self.transmit.gather.serve(self.now, self.cycle);
-                let done = self.pcie.read(start, bytes);
+                let done = self.pcie.read_later(self.now, start, bytes);
                 let pending = *pending;
                 self.events.gathered.push(done, pending);
             } else if !stale {

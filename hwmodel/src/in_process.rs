@@ -86,7 +86,9 @@ impl Host for InProcess {
         inner.check(self.nic, bar, offset)?;
         let start = inner.host_free_at(self.nic);
         inner.run_until(start);
-        let arrives = inner.nics[self.nic].pcie.register_read(start);
+        let nic = &mut inner.nics[self.nic];
+        // A read pushes the posted writes before it ahead (PCIe 4.0 2.4.1).
+        let arrives = nic.pcie.register_read(start).max(nic.events.register_writes.last());
         inner.run_until(arrives);
         let nic = &mut inner.nics[self.nic];
         nic.now = arrives;
@@ -174,7 +176,9 @@ impl Host for InProcess {
                 }
             }
         }
-        inner.run_until(resume);
+        // All that happens at this point in time is done, whichever NIC's event came first.
+        let now = inner.now;
+        inner.run_until(resume.max(now));
     }
 
     fn wait(&self, vector: u16, deadline: Time) -> Result<Wake, HostError> {
@@ -183,6 +187,8 @@ impl Host for InProcess {
             match inner.hosts[self.nic].interrupts.get_mut(usize::from(vector)) {
                 Some(interrupt) if *interrupt => {
                     *interrupt = false;
+                    let now = inner.now;
+                    inner.run_until(now);
                     return Ok(Wake::Interrupt);
                 }
                 Some(_) => {}

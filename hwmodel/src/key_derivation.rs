@@ -77,7 +77,8 @@ impl KeyDerivation {
     #[inline]
     pub fn derive_time(&mut self, ready: Time, version: Version) -> Time {
         let blocks = if version == Version::AesGcm256 { 2 } else { 1 };
-        self.unit.serve(ready, self.cycle.times(blocks)) + self.latency
+        // The latency counts from the block that enters last.
+        self.unit.serve(ready, self.cycle.times(blocks)) + self.cycle.times(blocks - 1) + self.latency
     }
 
     /// The IV of the next packet to be protected: device time in picoseconds, and more than the last one in
@@ -217,6 +218,18 @@ mod tests {
 
     fn hardware() -> KeyDerivation {
         KeyDerivation::new(&Parameters::default(), 7)
+    }
+
+    /// A block a cycle: 322 million keys of 128 bits a second, half as many of 256.
+    #[test]
+    fn a_key_takes_a_cycle_for_each_block() {
+        let cycle = Parameters::default().cycle();
+        let latency = cycle.times(Parameters::default().crypto.derivation_latency_cycles);
+        let mut hardware = hardware();
+        let times = [Version::AesGcm128, Version::AesGcm256, Version::AesGcm128]
+            .map(|version| hardware.derive_time(Time::ZERO, version) - latency);
+        assert_eq!(times, [0, 2, 3].map(|cycles| cycle.times(cycles)));
+        assert_eq!(hardware.busy(), cycle.times(4));
     }
 
     #[test]

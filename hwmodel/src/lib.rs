@@ -20,6 +20,7 @@ mod nic;
 mod packet;
 pub mod parameters;
 pub mod pcie;
+pub mod pcie_closed_form;
 mod queue;
 mod receive_commit;
 mod registers;

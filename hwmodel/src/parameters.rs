@@ -209,7 +209,7 @@ impl Default for DescriptorParameters {
     fn default() -> Self {
         DescriptorParameters {
             transmit_fetch: 16,
-            transmit_prefetch: 64,
+            transmit_prefetch: 128,
             receive_fetch: 16,
             receive_prefetch: 256,
         }
@@ -299,6 +299,7 @@ impl Parameters {
                 parameters.pipeline.bus_bytes = 128;
                 parameters.crypto.lanes = 6;
                 parameters.pcie.generation = 5;
+                parameters.descriptors.transmit_prefetch = 256;
             }
             "400g" => {
                 parameters.mac.rate_gbps = 400;
@@ -307,6 +308,7 @@ impl Parameters {
                 parameters.pcie.generation = 5;
                 parameters.pcie.read_tags = 768;
                 parameters.pcie.completion_credit_bytes = 131_072;
+                parameters.descriptors.transmit_prefetch = 256;
             }
             _ => return Err(ParameterError::NoPreset(name.to_owned())),
         }

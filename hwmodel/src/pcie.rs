@@ -19,13 +19,31 @@ pub const COMPLETION_OVERHEAD_BYTES: u64 = 20;
 /// Units of the byte time: 1/1024 tick, so that rounding stays below 10^-6.
 const BYTE_TIME_SHIFT: u32 = 10;
 
-/// Rate of the transaction layer in Gb/s, each way.
-pub fn transaction_rate_gbps(generation: u64, lanes: u64) -> f64 {
+/// Bytes of an acknowledgement and of a flow control update on the link.
+const DLLP_BYTES: f64 = 8.0;
+/// A skip set of 4 bytes stands on every lane each 1538 bytes.
+const SKIP_SHARE: f64 = 4.0 / 1538.0;
+
+/// Rate of the transaction layer in Gb/s, each way: 128b/130b coding, and off that the acknowledgements and flow
+/// control updates at the intervals that the specification recommends, and the skip sets.
+pub fn transaction_rate_gbps(generation: u64, lanes: u64, mps_bytes: u64) -> f64 {
     let transfers_per_second = 8.0 * f64::powi(2.0, generation.clamp(3, 5) as i32 - 3);
     let raw = transfers_per_second * lanes as f64 * 128.0 / 130.0;
-    // What acknowledgements, flow control and skip sets leave at MPS 256 (pcie-bench's model): 57.88 of
-    // 63.02 Gb/s for 8 lanes, 113.70 of 126.03 for 16. Narrower links are taken as 8 lanes.
-    raw * if lanes >= 16 { 113.70 / (128.0 * 128.0 / 130.0) } else { 57.88 / (64.0 * 128.0 / 130.0) }
+    let interval = update_interval_bytes(lanes, mps_bytes) as f64;
+    raw * (1.0 - 2.0 * DLLP_BYTES / interval - SKIP_SHARE)
+}
+
+/// Byte times between two acknowledgements, and between two flow control updates (PCIe 4.0 2.6.1.2, 3.6.2.1, at
+/// 8 GT/s and above): (MPS + 28) x factor / lanes + 115.
+fn update_interval_bytes(lanes: u64, mps_bytes: u64) -> u64 {
+    let tenths = match (lanes, mps_bytes) {
+        (0..8, 0..512) => 14,
+        (8, 0..512) => 25,
+        (_, 0..512) => 30,
+        (0..=8, _) => 10,
+        _ => 20,
+    };
+    (mps_bytes + 28) * tenths / (10 * lanes) + 115
 }
 
 /// Bytes on the link for a write of `bytes`.
@@ -49,6 +67,9 @@ pub struct Pcie {
     byte_time: u64,
     to_device: Calendar,
     to_host: Calendar,
+    /// Requests leave in the order of the reads. One that waits for its turn, a tag or credits does not keep
+    /// writes from the link.
+    requests: Calendar,
     reads: VecDeque<Read>,
     tags_used: u64,
     read_bytes_in_flight: u64,
@@ -65,7 +86,7 @@ struct Read {
 impl Pcie {
     /// An idle link.
     pub fn new(parameters: &PcieParameters) -> Self {
-        let rate = transaction_rate_gbps(parameters.generation, parameters.lanes);
+        let rate = transaction_rate_gbps(parameters.generation, parameters.lanes, parameters.mps_bytes);
         let picoseconds_per_byte = 8_000.0 / rate;
         let byte_time = (picoseconds_per_byte * 33.0 * f64::from(1 << BYTE_TIME_SHIFT)).round() as u64;
         Pcie {
@@ -73,6 +94,7 @@ impl Pcie {
             byte_time,
             to_device: Calendar::default(),
             to_host: Calendar::default(),
+            requests: Calendar::default(),
             reads: VecDeque::new(),
             tags_used: 0,
             read_bytes_in_flight: 0,
@@ -81,11 +103,16 @@ impl Pcie {
         }
     }
 
-    /// The device reads `bytes` of host memory from `now` on. Gives the time at which all of them are here;
-    /// reads complete in the order in which they were asked for.
+    /// The device reads `bytes` of host memory at `now`. Gives the time at which all of them are here; reads
+    /// complete in the order in which they were asked for.
     pub fn read(&mut self, now: Time, bytes: u64) -> Time {
+        self.read_later(now, now, bytes)
+    }
+
+    /// The same, with a request that is ready at `ready`.
+    pub fn read_later(&mut self, now: Time, ready: Time, bytes: u64) -> Time {
         let tags = bytes.div_ceil(self.parameters.mrrs_bytes).max(1);
-        let mut start = now;
+        let mut start = ready;
         while let Some(read) = self.reads.front() {
             let room = self.tags_used + tags <= self.parameters.read_tags
                 && self.read_bytes_in_flight + bytes <= self.parameters.completion_credit_bytes;
@@ -99,7 +126,8 @@ impl Pcie {
         }
         let request = read_request_bytes(bytes, self.parameters.mrrs_bytes).max(REQUEST_OVERHEAD_BYTES);
         let span = self.span(request);
-        let sent = self.to_host.serve(start, span) + span;
+        let start = self.to_host.serve_later(now, start, span);
+        let sent = self.requests.serve(start, span) + span;
         self.bytes_to_host += request;
         let completion = read_completion_bytes(bytes, self.parameters.completion_bytes);
         let span = self.span(completion);
@@ -176,14 +204,34 @@ pub struct Written {
 mod tests {
     use super::*;
 
-    /// Rates at MPS 256 that pcie-bench's model (Neugebauer et al., SIGCOMM 2018) gives.
+    /// Rates that pcie-bench's model (Neugebauer et al., SIGCOMM 2018) gives.
     #[test]
     fn rates_are_those_of_the_published_model() {
-        for (generation, lanes, published) in
-            [(3, 8, 57.88), (3, 16, 113.70), (4, 8, 115.77), (4, 16, 227.40), (5, 16, 454.80)]
-        {
-            let rate = transaction_rate_gbps(generation, lanes);
-            assert!((rate / published - 1.0).abs() < 1e-3, "gen {generation} x{lanes}: {rate}");
+        for (generation, lanes, mps_bytes, published) in [
+            (3, 8, 256, 57.88),
+            (3, 16, 256, 113.70),
+            (4, 8, 256, 115.77),
+            (4, 16, 256, 227.40),
+            (5, 16, 256, 454.80),
+        ] {
+            let rate = transaction_rate_gbps(generation, lanes, mps_bytes);
+            assert!((rate - published).abs() < 0.006, "gen {generation} x{lanes}: {rate}");
+        }
+    }
+
+    /// Intervals at 8 GT/s that the specification tabulates (PCIe 4.0 tables 2-47 and 3-8).
+    #[test]
+    fn intervals_are_those_of_the_specification() {
+        for (lanes, row) in [
+            (1, [333, 512, 655, 1167, 2191, 4239]),
+            (2, [224, 313, 385, 641, 1153, 2177]),
+            (4, [169, 214, 250, 378, 634, 1146]),
+            (8, [163, 203, 182, 246, 374, 630]),
+            (16, [144, 168, 182, 246, 374, 630]),
+        ] {
+            for (log2, interval) in (7..).zip(row) {
+                assert_eq!(update_interval_bytes(lanes, 1 << log2), interval, "x{lanes}, MPS {}", 1 << log2);
+            }
         }
     }
 
@@ -204,5 +252,15 @@ mod tests {
         let done: Vec<_> = (0..64).map(|_| link.read(Time::ZERO, 64)).collect();
         assert!(done[31] < Time::from_nanoseconds(660));
         assert!(done[32] > Time::from_nanoseconds(1_080));
+    }
+
+    #[test]
+    fn a_write_does_not_wait_for_a_read_that_waits_for_a_tag() {
+        let mut link = Pcie::new(&PcieParameters { read_tags: 32, ..Default::default() });
+        let last = (0..64).map(|_| link.read(Time::ZERO, 64)).last();
+        assert!(last > Some(Time::from_nanoseconds(1_080)));
+        // 64 requests of 24 bytes are before it.
+        let left = link.write(Time::ZERO, 64).left.nanoseconds();
+        assert!((left - (64.0 * 24.0 + 88.0) * 8.0 / 227.4).abs() < 0.01, "{left}");
     }
 }
