@@ -120,6 +120,11 @@ impl Pair {
         Ok((Pair { world, ids }, nics))
     }
 
+    /// Whether nothing is under way in the NICs or on the cable.
+    pub fn drained(&self) -> bool {
+        self.world.drained()
+    }
+
     /// Does what is under way, until nothing moves without the hosts.
     pub fn settle(&self) {
         self.world.drain();

@@ -19,12 +19,14 @@ impl Nic {
             let stale = self.queue_epoch(pending.queue) != Some(pending.epoch);
             if !stale && pending.fault == Status::Ok {
                 let bytes = u64::from(TransmitControl::from(pending.words[1]).length());
+                if let Err(time) = self.pcie.packet_read_allowed(self.now, bytes) {
+                    self.retry_gather(time);
+                    return;
+                }
                 match self.transmit.buffer.take(self.now, bytes + GROWTH_BYTES) {
                     Ok(()) => {}
                     Err(Full::Until(time)) => {
-                        if self.events.gather_retry.is_empty() {
-                            self.events.gather_retry.push(time, ());
-                        }
+                        self.retry_gather(time);
                         return;
                     }
                     // A packet on its way will say when it leaves, and call again.
@@ -49,6 +51,12 @@ impl Nic {
             }
         }
         self.fetch_transmit();
+    }
+
+    fn retry_gather(&mut self, time: Time) {
+        if self.events.gather_retry.is_empty() {
+            self.events.gather_retry.push(time, ());
+        }
     }
 
     /// Gives the transmit buffer's bytes of a packet back at `left`.

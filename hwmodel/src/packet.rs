@@ -118,6 +118,10 @@ impl Packet {
 /// Packets that are not in use, in two sizes: most frames are short, and short buffers lie closer together in
 /// the caches of the machine that runs the model.
 #[derive(Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "packets move from stage to stage by their box; taking one allocates nothing"
+)]
 pub struct PacketPool {
     short: Vec<Box<Packet>>,
     long: Vec<Box<Packet>>,

@@ -61,6 +61,9 @@ pub fn read_completion_bytes(bytes: u64, completion_bytes: u64) -> u64 {
     bytes.div_ceil(completion_bytes) * COMPLETION_OVERHEAD_BYTES + bytes
 }
 
+/// Tags that reads of packets leave to reads of descriptors and commands.
+const DESCRIPTOR_TAGS: u64 = 8;
+
 /// The link.
 pub struct Pcie {
     parameters: PcieParameters,
@@ -100,6 +103,31 @@ impl Pcie {
             read_bytes_in_flight: 0,
             bytes_to_device: 0,
             bytes_to_host: 0,
+        }
+    }
+
+    /// Whether a packet's read may be asked for at `now`; if not, when to ask again. Reads of packets leave a
+    /// few tags, and credits for them, to reads of descriptors, which would else wait behind all packets that
+    /// the transmit buffer has room for.
+    pub fn packet_read_allowed(&mut self, now: Time, bytes: u64) -> Result<(), Time> {
+        self.retire_reads(now);
+        let tags = bytes.div_ceil(self.parameters.mrrs_bytes).max(1);
+        let kept_bytes = DESCRIPTOR_TAGS * self.parameters.mrrs_bytes;
+        let allowed = self.tags_used + tags + DESCRIPTOR_TAGS <= self.parameters.read_tags
+            && self.read_bytes_in_flight + bytes + kept_bytes <= self.parameters.completion_credit_bytes;
+        match self.reads.front() {
+            Some(read) if !allowed => Err(read.done),
+            _ => Ok(()),
+        }
+    }
+
+    fn retire_reads(&mut self, now: Time) {
+        while let Some(read) = self.reads.front()
+            && read.done <= now
+        {
+            self.tags_used -= read.tags;
+            self.read_bytes_in_flight -= read.bytes;
+            self.reads.pop_front();
         }
     }
 

@@ -205,10 +205,10 @@ impl Nic {
             None => self.transmit.lanes.bypass(ready),
         };
         let sa = TransmitSa::of_bits(pending.words[2]);
-        if committed.sa_index != 0 || control.security() == Security::Sa.number() as u8 {
-            if let Some(sa) = self.sa_table.usable(sa.index(), sa.generation()) {
-                sa.busy_until = sa.busy_until.max(left_lanes);
-            }
+        if control.security() == Security::Sa.number() as u8
+            && let Some(sa) = self.sa_table.usable(sa.index(), sa.generation())
+        {
+            sa.busy_until = sa.busy_until.max(left_lanes);
         }
         let beats = packet.bytes().div_ceil(self.parameters.pipeline.bus_bytes);
         let span = self.cycle.times(beats);

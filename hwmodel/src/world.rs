@@ -149,6 +149,11 @@ impl World {
         while inner.step(Time::NEVER).is_some() {}
     }
 
+    /// Whether nothing is under way: nothing moves any more without a host.
+    pub fn drained(&self) -> bool {
+        self.0.borrow().next.iter().all(|moment| *moment == Moment::NEVER)
+    }
+
     /// The time.
     pub fn now(&self) -> Time {
         self.0.borrow().now
