@@ -420,6 +420,35 @@ impl Parameters {
             65_536,
             "32 to 65536",
         )?;
+        for (knob, cycles) in [
+            ("pipeline.commit_interval_cycles", self.pipeline.commit_interval_cycles),
+            ("pipeline.stage_latency_cycles", self.pipeline.stage_latency_cycles),
+            ("pipeline.lookup_latency_cycles", self.pipeline.lookup_latency_cycles),
+            ("crypto.lane_latency_cycles", self.crypto.lane_latency_cycles),
+            ("crypto.derivation_latency_cycles", self.crypto.derivation_latency_cycles),
+            ("firmware.access_cycles", self.firmware.access_cycles),
+            ("firmware.activation_cycles", self.firmware.activation_cycles),
+        ] {
+            in_range(knob, cycles, 0, 1_000_000, "0 to 10^6")?;
+        }
+        for (knob, nanoseconds) in [
+            ("mac.latency_ns", self.mac.latency_ns),
+            ("crypto.context_miss_ns", self.crypto.context_miss_ns),
+            ("pcie.read_latency_ns", self.pcie.read_latency_ns),
+            ("pcie.write_latency_ns", self.pcie.write_latency_ns),
+            ("host.burst_ns", self.host.burst_ns),
+            ("host.register_write_ns", self.host.register_write_ns),
+            ("host.poll_ns", self.host.poll_ns),
+        ] {
+            in_range(knob, nanoseconds, 0, 1_000_000_000, "0 to 10^9")?;
+        }
+        for (knob, bytes) in
+            [("pcie.mps_bytes", self.pcie.mps_bytes), ("pcie.mrrs_bytes", self.pcie.mrrs_bytes)]
+        {
+            if !bytes.is_power_of_two() {
+                return Err(ParameterError::Range { knob, value: bytes.to_string(), rule: "a power of two" });
+            }
+        }
         in_range("capacity.frame_bytes", self.capacity.frame_bytes, 1_518, 16_383, "1518 to 16383")?;
         if !(0.0..=1e6).contains(&self.host.packet_ns) {
             let value = self.host.packet_ns.to_string();
@@ -462,6 +491,8 @@ mod tests {
         assert_eq!(parameters.crypto.lanes, 5);
         assert_eq!(parameters.mac.rate_gbps, 200);
         assert!(Parameters::default().with_setting("crypto.lanes=0").is_err());
+        assert!(Parameters::default().with_setting("pcie.mps_bytes=300").is_err());
+        assert!(Parameters::default().with_setting("pcie.read_latency_ns=18446744073709552").is_err());
         assert!(Parameters::default().with_setting("lanes=1").is_err());
         assert!(Parameters::default().with_setting("pipeline.clock_hz=450000000").is_err());
     }

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 const BUS_BYTES: usize = 64;
 const PORT: u16 = 1000;
 
-/// A packet and the idle cycles that its source puts before each of its beats.
+/// A packet and, for each of its beats, how many cycles after the beat before it is there. Beats wait in a FIFO in
+/// front of the unit: with 0 they are there together.
 #[derive(Clone, Debug)]
 struct Offered {
     frame: Vec<u8>,
@@ -38,25 +39,28 @@ proptest! {
     ) {
         let consumer_ready = |cycle: u64| !stalls[cycle as usize % stalls.len()] || cycle % 64 == 63;
 
-        // The clocked shell. A beat is offered from the cycle after its gap on, until it is taken.
-        let mut shell = RxParseShell::new(results, PORT);
+        // When each beat is there, whatever the unit does.
         let mut beats = VecDeque::new();
+        let mut there = vec![vec![]; packets.len()];
+        let mut time = 0;
         for (index, packet) in packets.iter().enumerate() {
             let count = packet.gaps.len();
             for (beat, bytes) in packet.frame.chunks(BUS_BYTES).enumerate() {
-                let beat_value = Beat { bytes: bytes.to_vec(), last: beat + 1 == count };
-                beats.push_back((index, beat == 0, packet.gaps[beat], beat_value));
+                time += packet.gaps[beat];
+                there[index].push(time);
+                beats.push_back((beat == 0, time, Beat { bytes: bytes.to_vec(), last: beat + 1 == count }));
             }
         }
+
+        // The clocked shell. A beat is offered from when it is there on, until it is taken.
+        let mut shell = RxParseShell::new(results, PORT);
         let (mut first, mut last, mut shown, mut taken) = (vec![], vec![], vec![], vec![]);
-        let mut there_since = vec![vec![]; packets.len()];
         let mut results_seen = vec![];
-        let mut gap_left = beats.front().map_or(0, |beat| beat.2);
         let mut showing = false;
         for cycle in 0.. {
-            prop_assert!(cycle < 1_000_000, "the shell hangs");
-            let offered = (gap_left == 0).then(|| beats.front()).flatten().cloned();
-            let outputs = shell.step(offered.as_ref().map(|beat| &beat.3), consumer_ready(cycle));
+            prop_assert!(cycle < 100_000, "the shell hangs");
+            let offered = beats.front().filter(|(_, there, _)| *there <= cycle).cloned();
+            let outputs = shell.step(offered.as_ref().map(|(.., beat)| beat), consumer_ready(cycle));
             if let Some(result) = outputs.result {
                 if !showing {
                     shown.push(cycle);
@@ -67,23 +71,16 @@ proptest! {
                     taken.push(cycle);
                 }
             }
-            match offered {
-                Some((index, is_first, _, beat)) => {
-                    if there_since[index].len() < beat_number(&packets[index], &beats, index) + 1 {
-                        there_since[index].push(cycle);
-                    }
-                    if outputs.ready {
-                        if is_first {
-                            first.push(cycle);
-                        }
-                        if beat.last {
-                            last.push(cycle);
-                        }
-                        beats.pop_front();
-                        gap_left = beats.front().map_or(0, |beat| beat.2);
-                    }
+            if let Some((is_first, _, beat)) = offered
+                && outputs.ready
+            {
+                if is_first {
+                    first.push(cycle);
                 }
-                None => gap_left = gap_left.saturating_sub(1),
+                if beat.last {
+                    last.push(cycle);
+                }
+                beats.pop_front();
             }
             if beats.is_empty() && shell.drained() {
                 break;
@@ -94,8 +91,9 @@ proptest! {
         let mut timing = RxParseTiming::new(results);
         let mut last_taken = None;
         for (index, packet) in packets.iter().enumerate() {
-            let there = &there_since[index];
-            let skew = there.iter().enumerate().map(|(beat, cycle)| cycle - beat as u64).max().unwrap_or(0);
+            let there = &there[index];
+            let ahead = |(beat, cycle): (usize, &u64)| cycle.saturating_sub(beat as u64);
+            let skew = there.iter().enumerate().map(ahead).max().unwrap_or(0);
             let passage = timing.pass(Arrival {
                 first_beat: there[0],
                 latest_skew: skew,
@@ -112,11 +110,6 @@ proptest! {
             prop_assert_eq!(results_seen[index], parse(&packet.frame, PORT));
         }
     }
-}
-
-/// Which beat of packet `index` is at the head of `beats`.
-fn beat_number(packet: &Offered, beats: &VecDeque<(usize, bool, u64, Beat)>, index: usize) -> usize {
-    packet.gaps.len() - beats.iter().filter(|beat| beat.0 == index).count()
 }
 
 #[test]
