@@ -73,7 +73,7 @@ impl Nic {
             if let Some(words) = key.and_then(|key| self.transmit.keys.words(key))
                 && self.memory.read_words(address + u64::from(BASE_STRIDE_BYTES), words).is_err()
             {
-                self.transmit.keys.give(key);
+                self.end_descriptor_key(key);
                 self.quarantine(queue, Status::RingDmaFault);
                 return;
             }

@@ -35,6 +35,11 @@ impl DescriptorKeys {
         }
     }
 
+    /// Whether no descriptor with a key is under way.
+    pub(crate) fn none_under_way(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+
     /// Wipes every place.
     pub(crate) fn reset(&mut self) {
         *self = DescriptorKeys::default();

@@ -47,7 +47,7 @@ impl Nic {
             }
             let ended = self.transmit.pending.pop_front();
             if stale {
-                self.transmit.keys.give(ended.and_then(|pending| pending.key));
+                self.end_descriptor_key(ended.and_then(|pending| pending.key));
             }
         }
         self.fetch_transmit();

@@ -207,6 +207,8 @@ impl Nic {
             return;
         }
         management.fetching = true;
+        // Asked for from now on: a doorbell cannot take it back.
+        management.ring.fetched = management.ring.fetched.wrapping_add(1);
         let epoch = management.epoch;
         let done = self.pcie.read(self.now, COMMAND_BYTES);
         self.events.admin_command.push(done, epoch);
@@ -218,14 +220,13 @@ impl Nic {
             return;
         }
         self.management.fetching = false;
-        let ring = &mut self.management.ring;
-        let address = ring.slot(ring.fetched);
+        let ring = &self.management.ring;
+        let address = ring.slot(ring.fetched.wrapping_sub(1));
         let mut command = [0; Command::WORDS];
         if self.memory.read_words(address, &mut command).is_err() {
             self.stop_admin_queue();
             return;
         }
-        ring.fetched = ring.fetched.wrapping_add(1);
         self.management.mailbox = Mailbox { pending: true, epoch, command, result: [0; 2], note: 0 };
         self.wake_firmware(self.now);
     }

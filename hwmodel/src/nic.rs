@@ -75,6 +75,8 @@ pub(crate) struct Transmit {
     pub(crate) pending: std::collections::VecDeque<crate::events::Pending>,
     /// Keys of the descriptors at hand.
     pub(crate) keys: DescriptorKeys,
+    /// Schedules of those keys.
+    pub(crate) key_schedules: KeySchedules,
     /// Descriptors fetched or asked for and not yet gathered, per queue pair.
     pub(crate) prefetched: Vec<u32>,
     pub(crate) buffer: Store,
@@ -154,6 +156,7 @@ impl Nic {
                 turn: 0,
                 pending: std::collections::VecDeque::new(),
                 keys: DescriptorKeys::default(),
+                key_schedules: KeySchedules::new(),
                 prefetched: vec![0; usize::from(queue_pairs)],
                 buffer: Store::new(parameters.mac.transmit_buffer_bytes),
                 gather: Calendar::default(),
@@ -227,7 +230,7 @@ impl Nic {
             Kind::Gathered => match self.events.gathered.pop() {
                 Some(pending) => {
                     let effect = self.transmit_commit(&pending, pool);
-                    self.transmit.keys.give(pending.key);
+                    self.end_descriptor_key(pending.key);
                     effect
                 }
                 None => Effect::None,
@@ -325,6 +328,16 @@ impl Nic {
         self.events.host_writes.push(written.visible, HostWrite::Interrupt(message));
     }
 
+    /// A descriptor has ended: its key, if it has one, is wiped.
+    pub(crate) fn end_descriptor_key(&mut self, key: Option<u32>) {
+        if key.is_some() {
+            self.transmit.keys.give(key);
+            if self.transmit.keys.none_under_way() {
+                self.transmit.key_schedules.clear();
+            }
+        }
+    }
+
     /// Counts a packet's end.
     #[inline]
     pub(crate) fn count(&mut self, status: Status) {
@@ -398,6 +411,7 @@ impl Device for Nic {
         self.keys_zeroised = true;
         self.transmit.pending.clear();
         self.transmit.keys.reset();
+        self.transmit.key_schedules.clear();
         self.transmit.prefetched.fill(0);
         self.transmit.buffer = Store::new(self.parameters.mac.transmit_buffer_bytes);
         self.receive.buffer = Store::new(self.parameters.mac.receive_buffer_bytes);

@@ -220,6 +220,7 @@ impl Nic {
             self.forget_waiting(queue);
             self.queues[usize::from(queue)].disable();
             self.key_schedules.clear();
+            self.transmit.key_schedules.clear();
             self.transmit.prefetched[usize::from(queue)] = 0;
             return;
         }

@@ -176,7 +176,7 @@ impl Nic {
         let geometry = packet
             .with_room(|room| psp_transform::encapsulate_transport(room, &plain, &parameters, iv, ports))
             .map_err(refusal)?;
-        let key = self.key_schedules.get(cipher, &key).ok_or(Status::BadPspKey)?;
+        let key = self.transmit.key_schedules.get(cipher, &key).ok_or(Status::BadPspKey)?;
         // Committed: from here on the IV is used up.
         self.keys.use_iv(iv);
         geometry.seal(key, packet.frame_mut()).map_err(|_| Status::TooLong)?;

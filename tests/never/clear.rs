@@ -65,7 +65,7 @@ fn no_fault_of_a_descriptor_lets_the_packet_out() {
             let expected =
                 if queue.index == 6 && control.security() == 2 { Status::BadDescriptor } else { status };
             let address = queue.frame(&frame);
-            let words = [address, control.into_bits(), security, reserved, 1, 2, 3, 4];
+            let words = [address, control.into_bits(), security, reserved, 1, 2, 0, 0];
             assert_eq!(queue.send(words), Some(expected), "{name}, queue {}", queue.index);
             assert!(queue.status().enabled(), "{name}: a packet's fault does not stop the queue");
         }
@@ -75,11 +75,16 @@ fn no_fault_of_a_descriptor_lets_the_packet_out() {
     // PSP crypt offset past the end: with nothing to encrypt, nothing leaves.
     let short = udp(&[]);
     let address = wide.frame(&short);
-    let control = control(short.len(), Security::PspKey)
+    let past_the_end = control(short.len(), Security::PspKey)
         .with_psp_crypt_offset(63)
         .with_psp_source_port_policy(SourcePortPolicy::Fixed.number() as u8);
-    let status = wide.send([address, control.into_bits(), spi, 0, 1, 2, 3, 4]);
+    let status = wide.send([address, past_the_end.into_bits(), spi, 0, 1, 2, 0, 0]);
     assert_eq!(status, Some(Status::TransmitCryptOffset));
+
+    // A key longer than that of its version.
+    let address = wide.frame(&frame);
+    let status = wide.send([address, psp.into_bits(), spi, 0, 1, 2, 3, 4]);
+    assert_eq!(status, Some(Status::BadPspKey));
     assert!(a.wire.frames().is_empty());
 }
 

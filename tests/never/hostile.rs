@@ -163,7 +163,7 @@ fn value(chance: &mut Chance) -> u32 {
 
 #[test]
 fn random_register_accesses() {
-    for seed in 0..cases(12) {
+    for seed in 0..cases(30) {
         within(LIMIT, format!("registers, seed {seed}"), move || {
             let mut chance = Chance::new(seed);
             let world = World::new(seed);
@@ -203,7 +203,7 @@ fn random_register_accesses() {
 
 #[test]
 fn random_rings_and_descriptors() {
-    for seed in 0..cases(12) {
+    for seed in 0..cases(30) {
         within(LIMIT, format!("rings, seed {seed}"), move || {
             let mut chance = Chance::new(seed);
             let (world, mut a, _b) = apart();
@@ -379,7 +379,7 @@ fn parameters(chance: &mut Chance) -> [u64; SaParameters::WORDS] {
 
 #[test]
 fn random_admin_commands() {
-    for seed in 0..cases(12) {
+    for seed in 0..cases(30) {
         within(LIMIT, format!("admin commands, seed {seed}"), move || {
             let mut chance = Chance::new(seed);
             let world = World::new(seed);
@@ -499,6 +499,26 @@ fn an_admin_queue_turned_off_while_a_command_is_fetched() {
         let completions = admin.completions();
         assert_ne!(completions[0], [0, 0]);
         assert_eq!(completions[1], [0, 0], "one command, one completion");
+    });
+}
+
+#[test]
+fn an_admin_doorbell_that_takes_back_what_it_announced() {
+    within(LIMIT, "admin doorbell".into(), || {
+        for steps in 0..20 {
+            let world = World::new(1);
+            let id = world.add_nic(&Parameters::default()).expect("parameters");
+            let mut admin = RawAdmin::new(&world, id);
+            world.drain();
+            let rotate = Command { head: CommandHead::new().with_opcode(0x21), ..Command::default() };
+            admin.put(&rotate.to_words());
+            admin.ring();
+            let _ = admin.host.wait(0, admin.host.now() + Time::from_nanoseconds(steps * 100));
+            admin.producer -= 1;
+            admin.ring();
+            world.drain();
+            assert_eq!(admin.completions()[1], [0, 0], "one command at most");
+        }
     });
 }
 
@@ -704,7 +724,7 @@ fn protected(world: &World) -> (crate::rig::End, Vec<Vec<u8>>) {
 
 #[test]
 fn random_frames() {
-    for seed in 0..cases(6) {
+    for seed in 0..cases(12) {
         within(LIMIT, format!("frames, seed {seed}"), move || {
             let mut chance = Chance::new(seed);
             let world = World::new(seed);
@@ -729,7 +749,7 @@ fn random_frames() {
 
 #[test]
 fn random_frames_on_transmit() {
-    for seed in 0..cases(6) {
+    for seed in 0..cases(12) {
         within(LIMIT, format!("frames on transmit, seed {seed}"), move || {
             let mut chance = Chance::new(seed);
             let (_world, mut a, _b) = apart();
@@ -747,20 +767,16 @@ fn random_frames_on_transmit() {
             for _ in 0..3000 {
                 let mut frame = hostile_frame(&mut chance, &valid);
                 frame.truncate(2048);
-                put_on(&mut a.queue, &frame, chance.pick(&protections), 0);
+                let protection = if seed % 2 == 0 { protections[0] } else { chance.pick(&protections) };
+                put_on(&mut a.queue, &frame, protection, 0);
                 if a.queue.transmit_space() < 10 {
                     crate::rig::drain(&mut a.queue);
                 }
             }
             crate::rig::drain(&mut a.queue);
-            for frame in a.wire.take() {
-                assert!(
-                    crate::rig::spi_and_iv(&frame).is_some()
-                        || frame[12..14] == [0x81, 0]
-                        || frame[12] == 8
-                        || frame[12] == 0x86
-                );
-            }
+            assert!(!a.wire.frames().is_empty());
+            // In a tunnel nothing of a packet is seen, whatever it is; in transport mode its headers are.
+            assert!(seed % 2 == 1 || !a.wire.shows_marker());
         });
     }
 }

@@ -209,7 +209,7 @@ mod memory {
 
     /// How an SA's life ends.
     #[derive(Clone, Copy, Debug)]
-    enum End_ {
+    enum Ending {
         Delete,
         Reset,
         Close,
@@ -217,7 +217,7 @@ mod memory {
 
     #[test]
     fn no_key_of_an_sa_stays_behind() {
-        for (index, end) in [End_::Delete, End_::Reset, End_::Close].into_iter().enumerate() {
+        for (index, end) in [Ending::Delete, Ending::Reset, Ending::Close].into_iter().enumerate() {
             let (world, mut a, _b) = apart();
             let secrets = [Inverted::of(0x81 + index as u8, 32), Inverted::of(0x91 + index as u8, 32)];
             let out =
@@ -232,12 +232,12 @@ mod memory {
                 assert_eq!(found.elsewhere, 1, "in use it is in its slot and nowhere else ({end:?})");
             }
             match end {
-                End_::Delete => {
+                Ending::Delete => {
                     a.nic.delete_sa(out).expect("delete");
                     a.nic.delete_sa(incoming).expect("delete");
                 }
-                End_::Reset => world.host(a.id).reset().expect("reset"),
-                End_::Close => a = a.reopen(&world),
+                Ending::Reset => world.host(a.id).reset().expect("reset"),
+                Ending::Close => a = a.reopen(&world),
             }
             for secret in &secrets {
                 assert_gone(secret, &format!("{end:?}"));
@@ -248,7 +248,7 @@ mod memory {
 
     #[test]
     fn no_key_of_a_descriptor_stays_behind() {
-        for (index, end) in [End_::Delete, End_::Reset, End_::Close].into_iter().enumerate() {
+        for (index, end) in [Ending::Delete, Ending::Reset, Ending::Close].into_iter().enumerate() {
             let (world, mut a, _b) = apart();
             let secret = Inverted::of(0xa1 + index as u8, 32);
             let key = secret.with(|key| {
@@ -261,8 +261,8 @@ mod memory {
             }
             assert_eq!(search(&secret.0[..16]).elsewhere, 1, "kept by its queue pair and nowhere else");
             match end {
-                End_::Delete => a.queue.remove_psp_key(key).expect("remove"),
-                End_::Reset => {
+                Ending::Delete => a.queue.remove_psp_key(key).expect("remove"),
+                Ending::Reset => {
                     // With packets under way.
                     for cookie in 0..32 {
                         let protection = Protection::PspKey(PspTransmit::new(key));
@@ -275,7 +275,7 @@ mod memory {
                     assert_gone(&secret, "reset");
                     continue;
                 }
-                End_::Close => a = a.reopen(&world),
+                Ending::Close => a = a.reopen(&world),
             }
             assert_gone(&secret, &format!("{end:?}"));
             drop(a);
