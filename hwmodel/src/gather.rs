@@ -21,16 +21,16 @@ impl Nic {
                 let bytes = u64::from(TransmitControl::from(pending.words[1]).length());
                 if let Err(time) = self.pcie.packet_read_allowed(self.now, bytes) {
                     self.retry_gather(time);
-                    return;
+                    break;
                 }
                 match self.transmit.buffer.take(self.now, bytes + GROWTH_BYTES) {
                     Ok(()) => {}
                     Err(Full::Until(time)) => {
                         self.retry_gather(time);
-                        return;
+                        break;
                     }
                     // A packet on its way will say when it leaves, and call again.
-                    Err(Full::Unknown) => return,
+                    Err(Full::Unknown) => break,
                 }
                 let start = self.transmit.gather.serve(self.now, self.cycle);
                 let done = self.pcie.read_later(self.now, start, bytes);

@@ -48,8 +48,8 @@ fn small_buffers_and_few_tags_slow_packets_down_and_lose_none() {
     }
 }
 
-/// Little's law at the tags, end to end: reads under way of 540 ns and the bytes on the link. Of 32 tags, packets
-/// leave 8 to descriptors.
+/// Little's law at the tags, end to end: reads of packets leave 8 of 32 free; 17 reads are 16 packets, under way
+/// for 540 ns and their bytes on the link.
 #[test]
 fn few_tags_bound_the_packet_rate() {
     let mut parameters = with_idle_hosts(Parameters::default());
@@ -62,10 +62,10 @@ fn few_tags_bound_the_packet_rate() {
     let line = line.borrow();
     let found = (packets - 1 - 1_000) as f64 / (line[packets - 1].0 - line[1_000].0).nanoseconds();
     // 108 bytes on the link at 28.4 bytes a nanosecond.
-    let expected = 24.0 / (540.0 + 108.0 * 8.0 / 227.4);
-    println!("24 tags: {:.2} Mpps, at most {:.2}", found * 1e3, expected * 1e3);
+    let expected = (32.0 - 8.0) * 16.0 / 17.0 / (540.0 + 108.0 * 8.0 / 227.4);
+    println!("32 tags: {:.2} Mpps, at most {:.2}", found * 1e3, expected * 1e3);
     assert!(found < expected * 1.01, "{found} of at most {expected} packets/ns");
-    assert!(found > expected * 0.9, "{found} of at most {expected} packets/ns");
+    assert!(found > expected * 0.97, "{found} of at most {expected} packets/ns");
 }
 
 /// A receiver whose PCI Express link carries a seventh of its line.
