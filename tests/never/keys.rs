@@ -85,13 +85,14 @@ fn no_debug_text_shows_a_key_or_a_salt() {
     let configuration = with_key(Direction::Out, &key);
     a.nic.psp_test_keys_load(device_keys()).expect("load");
     let spi = a.nic.psp_allocate(1, 1).expect("allocate").remove(0);
-    let secret = key.iter().chain(spi.key.expose()).copied();
     let words = |bytes: &[u8]| u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
     let descriptor =
         cryptonic_regs::descriptor::TransmitKeyDescriptor::of_words(&[0, 0, 0, 0, words(&key), 0, 0, 0]);
-    let mut parameters = cryptonic_regs::admin::SaParameters::default();
-    parameters.key_0 = words(&key).into();
-    parameters.salt = 0xa691_3ed7.into();
+    let parameters = cryptonic_regs::admin::SaParameters {
+        key_0: words(&key).into(),
+        salt: 0xa691_3ed7.into(),
+        ..Default::default()
+    };
     let texts = [
         format!("{configuration:?} {configuration:#?}"),
         format!("{:?} {:?}", configuration.key, configuration.salt),
@@ -113,7 +114,6 @@ fn no_debug_text_shows_a_key_or_a_salt() {
         }
     }
     needles.push(0xa691_3ed7_u32.to_string());
-    assert!(secret.count() == 64);
     for text in texts {
         assert!(text.len() > 8);
         for needle in &needles {
