@@ -5,6 +5,7 @@ use cryptonic_pci::Time;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
 use cryptonic_wire::{Geometry, Parsed, Room};
+use zeroize::Zeroize;
 
 /// Room in front of a frame for an outer header and a protocol header.
 pub const HEADROOM_BYTES: usize = 128;
@@ -157,9 +158,13 @@ impl PacketPool {
         packet
     }
 
-    /// Gives a packet back. Its clear text is not wiped: it is the host's own data, not a key.
+    /// Gives a packet back. Its nonce is wiped, because a salt is keying material; its clear text is not: it is
+    /// the host's own data.
     #[inline]
-    pub fn give(&mut self, packet: Box<Packet>) {
+    pub fn give(&mut self, mut packet: Box<Packet>) {
+        if let Some(geometry) = &mut packet.geometry {
+            geometry.nonce.zeroize();
+        }
         let room = packet.storage.len();
         if room == SHORT_FRAME_BYTES + ROOM_BYTES {
             self.short.push(packet);
