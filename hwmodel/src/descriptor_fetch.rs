@@ -16,31 +16,34 @@ impl Nic {
         if !self.enabled() {
             return;
         }
-        let queue_pairs = self.queues.len() as u16;
         let (batch, limit) = (
             self.parameters.descriptors.transmit_fetch as u32,
             self.parameters.descriptors.transmit_prefetch as u32,
         );
-        let mut idle = 0;
-        while idle < queue_pairs {
-            let queue = self.transmit.turn;
-            self.transmit.turn = (queue + 1) % queue_pairs;
+        // Queue pairs in turn, from the one after the last that was served; those that cannot be are left out.
+        let mut left = self.transmit.announced;
+        while left != 0 {
+            let turn = u32::from(self.transmit.turn);
+            let queue = ((left.rotate_right(turn).trailing_zeros() + turn) % u64::BITS) as u16;
+            let bit = 1 << queue;
             let pair = &mut self.queues[usize::from(queue)];
             let prefetched = &mut self.transmit.prefetched[usize::from(queue)];
             let wanted = if pair.running() { pair.transmit.unfetched() } else { 0 };
             let burst = wanted.min(batch).min(limit);
-            // A read waits until there is room for all that it could fetch: reads of single descriptors
-            // would take half as many bytes again.
-            let count = if burst == 0 || burst > limit.saturating_sub(*prefetched) {
-                0
-            } else {
-                burst.min(pair.transmit.slots_to_end(pair.transmit.fetched))
-            };
-            if count == 0 {
-                idle += 1;
+            if burst == 0 {
+                self.transmit.announced &= !bit;
+                left &= !bit;
                 continue;
             }
-            idle = 0;
+            // A read waits until there is room for all that it could fetch: reads of single descriptors
+            // would take half as many bytes again.
+            if burst > limit.saturating_sub(*prefetched) {
+                left &= !bit;
+                continue;
+            }
+            let count = burst.min(pair.transmit.slots_to_end(pair.transmit.fetched));
+            self.transmit.turn = (queue + 1) % u64::BITS as u16;
+            left = self.transmit.announced;
             let first = pair.transmit.fetched;
             pair.transmit.fetched = first.wrapping_add(count);
             *prefetched += count;

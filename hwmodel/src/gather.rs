@@ -62,7 +62,8 @@ impl Nic {
     /// Gives the transmit buffer's bytes of a packet back at `left`.
     pub(crate) fn release_gathered(&mut self, control: TransmitControl, left: Time) {
         self.transmit.buffer.release(left, u64::from(control.length()) + GROWTH_BYTES);
-        if !self.transmit.pending.is_empty() {
+        // A retry comes when the first of what is missing is back; what is given back now comes later.
+        if !self.transmit.pending.is_empty() && self.events.gather_retry.is_empty() {
             self.gather();
         }
     }

@@ -71,6 +71,8 @@ pub struct Nic {
 pub(crate) struct Transmit {
     /// Queue pair whose turn it is to fetch.
     pub(crate) turn: u16,
+    /// Queue pairs whose doorbell rang and that may have descriptors to fetch, one bit each.
+    pub(crate) announced: u64,
     /// Descriptors at hand, to be gathered.
     pub(crate) pending: std::collections::VecDeque<crate::events::Pending>,
     /// Keys of the descriptors at hand.
@@ -154,6 +156,7 @@ impl Nic {
             keys_zeroised: true,
             transmit: Transmit {
                 turn: 0,
+                announced: 0,
                 pending: std::collections::VecDeque::new(),
                 keys: DescriptorKeys::default(),
                 key_schedules: KeySchedules::new(),
@@ -413,6 +416,7 @@ impl Device for Nic {
         self.transmit.keys.reset();
         self.transmit.key_schedules.clear();
         self.transmit.prefetched.fill(0);
+        self.transmit.announced = 0;
         self.transmit.buffer = Store::new(self.parameters.mac.transmit_buffer_bytes);
         self.receive.buffer = Store::new(self.parameters.mac.receive_buffer_bytes);
         self.counters = Counters::default();

@@ -159,7 +159,7 @@ impl Default for MacParameters {
             rate_gbps: 100,
             latency_ns: 60,
             receive_buffer_bytes: 1 << 20,
-            transmit_buffer_bytes: 1 << 18,
+            transmit_buffer_bytes: 1 << 16,
         }
     }
 }
@@ -296,6 +296,7 @@ impl Parameters {
             "100g" => {}
             "200g" => {
                 parameters.mac.rate_gbps = 200;
+                parameters.mac.transmit_buffer_bytes = 1 << 17;
                 parameters.pipeline.bus_bytes = 128;
                 parameters.crypto.lanes = 6;
                 parameters.pcie.generation = 5;
@@ -303,6 +304,7 @@ impl Parameters {
             }
             "400g" => {
                 parameters.mac.rate_gbps = 400;
+                parameters.mac.transmit_buffer_bytes = 1 << 18;
                 parameters.pipeline.bus_bytes = 256;
                 parameters.crypto.lanes = 12;
                 parameters.pcie.generation = 5;

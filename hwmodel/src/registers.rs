@@ -244,6 +244,7 @@ impl Nic {
                     if (1..=pair.transmit.slots).contains(&value.wrapping_sub(known)) {
                         pair.doorbells.push_back((value, now));
                     }
+                    self.transmit.announced |= 1 << queue;
                     self.fetch_transmit();
                 }
                 Err(cause) => self.quarantine(queue, cause),
