@@ -7,3 +7,4 @@ pub(crate) mod pcap;
 pub(crate) mod regs;
 pub(crate) mod run;
 pub(crate) mod sa;
+mod traffic;

@@ -264,8 +264,7 @@ impl TransmitSide {
             let report = if packet.report || slot & report_mask == 0 { REPORT } else { 0 };
             let address = self.frames_iova + (u64::from(buffer.index) << owner.buffer_bytes_log2);
             let control = common | u64::from(buffer.length) | how | report;
-            let words = [address.to_le_bytes(), control.to_le_bytes(), security.to_le_bytes(), [0; 8]];
-            if memory.write(offset, words.as_flattened()).is_err() {
+            if memory.write_words(offset, &[address, control, security, 0]).is_err() {
                 outcome = Err(QueueError::OutOfBounds);
                 break;
             }

@@ -58,10 +58,7 @@ impl HostMemory {
     #[inline]
     pub fn read_words(&self, iova: u64, words: &mut [u64]) -> Result<(), DmaFault> {
         let (memory, offset) = self.find(iova, words.len() as u64 * 8, false)?;
-        for (index, word) in words.iter_mut().enumerate() {
-            *word = memory.read_word(offset + index * 8).map_err(|_| self.fault())?;
-        }
-        Ok(())
+        memory.read_words(offset, words).map_err(|_| self.fault())
     }
 
     /// Writes bytes.
@@ -76,9 +73,7 @@ impl HostMemory {
     pub fn write_words(&self, iova: u64, words: &[u64]) -> Result<(), DmaFault> {
         let (memory, offset) = self.find(iova, words.len() as u64 * 8, true)?;
         let Some((last, first)) = words.split_last() else { return Ok(()) };
-        for (index, word) in first.iter().enumerate() {
-            memory.write_word(offset + index * 8, *word).map_err(|_| self.fault())?;
-        }
+        memory.write_words(offset, first).map_err(|_| self.fault())?;
         memory.write_word_release(offset + first.len() * 8, *last).map_err(|_| self.fault())
     }
 

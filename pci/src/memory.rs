@@ -87,6 +87,28 @@ impl SharedMemory {
         Ok(())
     }
 
+    /// Reads 8-byte aligned little-endian words from `offset` on, in ascending order.
+    #[inline(always)]
+    pub fn read_words(&self, offset: usize, words: &mut [u64]) -> Result<(), OutOfBounds> {
+        let first = self.words(offset, words.len())?;
+        for (index, word) in words.iter_mut().enumerate() {
+            // SAFETY: `words` checked that the whole range is aligned and within the mapping.
+            *word = u64::from_le(unsafe { AtomicU64::from_ptr(first.add(index)) }.load(Ordering::Relaxed));
+        }
+        Ok(())
+    }
+
+    /// Writes 8-byte aligned little-endian words from `offset` on, in ascending order.
+    #[inline(always)]
+    pub fn write_words(&self, offset: usize, words: &[u64]) -> Result<(), OutOfBounds> {
+        let first = self.words(offset, words.len())?;
+        for (index, word) in words.iter().enumerate() {
+            // SAFETY: as in `read_words`.
+            unsafe { AtomicU64::from_ptr(first.add(index)) }.store(word.to_le(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Copies out `bytes.len()` bytes from `offset` on.
     #[inline]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), OutOfBounds> {
@@ -137,13 +159,21 @@ impl SharedMemory {
 
     #[inline]
     fn word(&self, offset: usize) -> Result<&AtomicU64, OutOfBounds> {
-        self.check(offset, 8)?;
+        let word = self.words(offset, 1)?;
+        // SAFETY: in range and aligned (checked by `words`); the memory lives as long as `self`, and both sides
+        // access words atomically or copy with volatile accesses.
+        Ok(unsafe { AtomicU64::from_ptr(word) })
+    }
+
+    /// Where `count` words from `offset` on begin; all of them are within the mapping and aligned.
+    #[inline(always)]
+    fn words(&self, offset: usize, count: usize) -> Result<*mut u64, OutOfBounds> {
+        self.check(offset, count.checked_mul(8).ok_or(OutOfBounds)?)?;
         if !offset.is_multiple_of(8) {
             return Err(OutOfBounds);
         }
-        // SAFETY: in range and aligned (checked above; mappings start on a page); the memory lives as long
-        // as `self`, and both sides access words atomically or copy with volatile accesses.
-        Ok(unsafe { AtomicU64::from_ptr(self.0.start.add(offset).cast()) })
+        // Mappings start on a page, so an offset that is a multiple of 8 is an aligned address.
+        Ok(self.0.start.wrapping_add(offset).cast())
     }
 }
 
@@ -291,6 +321,21 @@ mod tests {
         assert_eq!(memory.read_word(4), Err(OutOfBounds));
         assert_eq!(memory.read_word(4096), Err(OutOfBounds));
         assert_eq!(memory.read_word(4088), Ok(0));
+        assert_eq!(memory.read_words(4088, &mut [0; 2]), Err(OutOfBounds));
+        assert_eq!(memory.write_words(4, &[0; 2]), Err(OutOfBounds));
+        assert_eq!(memory.write_words(usize::MAX - 7, &[0; 1]), Err(OutOfBounds));
+    }
+
+    #[test]
+    fn words_are_little_endian_and_in_order() {
+        let memory = SharedMemory::new(4096).unwrap();
+        memory.write_words(8, &[0x0807_0605_0403_0201, 9]).unwrap();
+        let mut bytes = [0; 16];
+        memory.read(8, &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 0, 0, 0, 0, 0, 0]);
+        let mut words = [0; 2];
+        memory.read_words(8, &mut words).unwrap();
+        assert_eq!(words, [0x0807_0605_0403_0201, 9]);
     }
 
     #[cfg(target_os = "linux")]

@@ -9,7 +9,8 @@ use cryptonic_crypto::{Cipher, GcmKey, Library};
 use cryptonic_wire::aead::Aead;
 use serde_json::json;
 
-use super::run::{Bench, ModelArguments, Settings, parameters_json};
+use super::run::{ModelArguments, parameters_json};
+use super::traffic::{Bench, Settings};
 use crate::error::{Error, Result};
 use crate::output::{self, Paint};
 use crate::workload::{self, FCS_BYTES, Random, Sizes, Stream};

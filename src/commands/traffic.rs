@@ -1,0 +1,512 @@
+//! The traffic of `run` and `bench`: a driver and its side of every flow at each end of the cable, sending, receiving
+//! and comparing until everything has drained.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use cryptonic_driver::{
+    Direction, Nic, OuterHeader, PspTransmit, QueuePair, QueuePairOptions, Received, SaConfiguration, Salt,
+    SecretKey, Status, TransmitPacket, Transmitted,
+};
+use cryptonic_hwmodel::Parameters;
+use cryptonic_pci::Time;
+use cryptonic_regs::admin::{Cipher, Mode};
+
+use super::run::{ModelArguments, parameters_json};
+use crate::capture;
+use crate::device::{Pair, Reading};
+use crate::error::{Error, Result};
+use crate::output::{self, Interrupt};
+use crate::report::{FlowReport, Report};
+use crate::workload::{self, Flow, Protection, Random, Stream};
+
+/// Packets the driver is handed at a time.
+const BATCH: usize = 64;
+const TRANSMIT_SLOTS: u32 = 512;
+const RECEIVE_SLOTS: u32 = 1024;
+/// Loops between two looks at the wall clock, the interrupt flag and the progress bar.
+const LOOPS_PER_LOOK: u64 = 1024;
+/// Modelled time without any progress after which a run gives up.
+const PATIENCE: Time = Time::from_milliseconds(20);
+/// The UDP port of PSP.
+const PSP_UDP_PORT: u16 = 1000;
+/// PSP versions 0 and 1.
+const PSP_VERSIONS: u8 = 0b11;
+/// SPIs of the ESP SAs begin here.
+const FIRST_SPI: u32 = 0x1000;
+const REPLAY_WINDOW: u32 = 1024;
+
+/// What a run is made of, besides its flows.
+pub(crate) struct Settings<'a> {
+    pub(crate) packets: u64,
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) model: &'a ModelArguments,
+}
+
+/// A stream one way: how it is sent, and how far both ends are.
+struct Lane {
+    stream: Stream,
+    flow: usize,
+    protection: cryptonic_driver::Protection,
+    sent: u32,
+    /// Number of the packet that is due next at the far end.
+    due: u32,
+    received: u64,
+    verified: u64,
+}
+
+/// One NIC and what its host does.
+struct Side {
+    nic: Nic,
+    queue: QueuePair,
+    /// Indices of the lanes that leave from here, as often as their weight says.
+    schedule: Vec<u32>,
+    next: usize,
+    left: u64,
+    batch: Vec<TransmitPacket>,
+    completed: Vec<Transmitted>,
+    received: Vec<Received>,
+    buffer: Vec<u8>,
+    /// Lanes that end here, by the SPI of PSP.
+    psp_lanes: HashMap<u32, u32>,
+    last_psp: (u32, u32),
+}
+
+/// Two NICs with their hosts, ready to run.
+pub(crate) struct Bench {
+    pair: Pair,
+    sides: [Side; 2],
+    lanes: Vec<Lane>,
+    flows: Vec<FlowReport>,
+    wire: Option<Rc<RefCell<WireCapture>>>,
+}
+
+/// The capture of the cable, and what went wrong with it first.
+struct WireCapture {
+    output: Option<capture::Output>,
+    error: Option<Error>,
+}
+
+fn device_error(error: impl std::fmt::Display) -> Error {
+    Error::at("device", error)
+}
+
+impl Bench {
+    /// Opens the NICs and installs the SAs and keys of the flows.
+    pub(crate) fn new(
+        settings: &Settings<'_>,
+        flows: &[Flow],
+        wire: Option<capture::Output>,
+    ) -> Result<Bench> {
+        let mut random = Random::new(settings.model.seed);
+        let (pair, nics) = Pair::open(&settings.model.device, settings.parameters, settings.model.seed)?;
+        let mut sides = Vec::new();
+        for mut nic in nics {
+            nic.psp_rotate().map_err(device_error)?;
+            nic.psp_receive(PSP_VERSIONS, PSP_UDP_PORT).map_err(device_error)?;
+            sides.push(nic);
+        }
+
+        // Streams first: their longest frame decides how large buffers are.
+        let mut streams = Vec::new();
+        for (flow_index, flow) in flows.iter().enumerate() {
+            for way in 0..2 {
+                for _ in (0..flow.count).filter(|_| flow.ways[way]) {
+                    let index = streams.len();
+                    streams.push((flow_index, way, Stream::new(flow, index, way, &mut random)?));
+                }
+            }
+        }
+        let longest = streams.iter().map(|(_, _, stream)| stream.longest()).max().unwrap_or(0);
+        if longest as u64 > settings.parameters.capacity.frame_bytes {
+            let limit = settings.parameters.capacity.frame_bytes;
+            return Err(Error::at(
+                "--size",
+                format_args!("frames of {longest} bytes; capacity.frame_bytes is {limit}"),
+            ));
+        }
+        let options = QueuePairOptions {
+            stride: 64,
+            transmit_slots: TRANSMIT_SLOTS,
+            receive_slots: RECEIVE_SLOTS,
+            buffer_bytes: longest.next_power_of_two().clamp(2048, 16_384) as u32,
+            ..QueuePairOptions::default()
+        };
+        let mut queues = Vec::new();
+        for nic in &mut sides {
+            queues.push(nic.create_queue_pair(options).map_err(device_error)?);
+        }
+        let mut lanes = Vec::with_capacity(streams.len());
+        let mut weights = [Vec::new(), Vec::new()];
+        let mut psp_lanes = [HashMap::new(), HashMap::new()];
+        for (flow_index, way, stream) in streams {
+            let flow = &flows[flow_index];
+            let lane = lanes.len() as u32;
+            let protection = match flow.protection {
+                Protection::Psp { version, crypt_offset } => {
+                    let allocated = sides[1 - way].psp_allocate(version, 1).map_err(device_error)?;
+                    let psp = allocated.first().ok_or_else(|| device_error("no SPI was allocated"))?;
+                    let key =
+                        queues[way].add_psp_key(psp.version, psp.spi, &psp.key).map_err(device_error)?;
+                    psp_lanes[1 - way].insert(psp.spi, lane);
+                    cryptonic_driver::Protection::PspKey(PspTransmit {
+                        crypt_offset,
+                        ..PspTransmit::new(key)
+                    })
+                }
+                Protection::EspTunnel { cipher, esn, outer_ipv6 } => {
+                    let tunnel = Some(outer_header(lane, way, outer_ipv6));
+                    let sa = esp(&mut sides, way, lane, (Mode::Tunnel, cipher, esn), tunnel, &mut random)?;
+                    cryptonic_driver::Protection::Sa(sa)
+                }
+                Protection::EspTransport { cipher, esn } => {
+                    let sa = esp(&mut sides, way, lane, (Mode::Transport, cipher, esn), None, &mut random)?;
+                    cryptonic_driver::Protection::Sa(sa)
+                }
+            };
+            weights[way].push((lane, flow.weight));
+            lanes.push(Lane {
+                stream,
+                flow: flow_index,
+                protection,
+                sent: 0,
+                due: 0,
+                received: 0,
+                verified: 0,
+            });
+        }
+        let totals =
+            weights.each_ref().map(|lanes| lanes.iter().map(|(_, weight)| *weight as u64).sum::<u64>());
+        let all = totals[0] + totals[1];
+        let first = (u128::from(settings.packets) * u128::from(totals[0]) / u128::from(all.max(1))) as u64;
+        let mut left = [first, settings.packets - first];
+        let sides = sides.into_iter().zip(queues).zip(weights).zip(psp_lanes).zip(&mut left).map(
+            |((((nic, queue), weights), psp_lanes), left)| {
+                let order =
+                    workload::schedule(&weights.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
+                Side {
+                    nic,
+                    queue,
+                    schedule: order.iter().map(|index| weights[*index as usize].0).collect(),
+                    next: 0,
+                    left: *left,
+                    batch: Vec::with_capacity(BATCH),
+                    completed: Vec::with_capacity(BATCH),
+                    received: Vec::with_capacity(2 * BATCH),
+                    buffer: vec![0; 16_384],
+                    psp_lanes,
+                    last_psp: (0, 0),
+                }
+            },
+        );
+        let sides: [Side; 2] =
+            sides.collect::<Vec<_>>().try_into().map_err(|_| device_error("there are not two"))?;
+        let wire =
+            wire.map(|output| Rc::new(RefCell::new(WireCapture { output: Some(output), error: None })));
+        if let Some(wire) = &wire {
+            let wire = Rc::clone(wire);
+            pair.tap(move |time, frame| wire.borrow_mut().hear(time, frame));
+        }
+        let flows = flows.iter().map(|flow| FlowReport {
+            name: flow.name.clone(),
+            protection: describe(flow),
+            ..FlowReport::default()
+        });
+        Ok(Bench { pair, sides, lanes, flows: flows.collect(), wire })
+    }
+
+    /// Sends and compares until everything has drained.
+    pub(crate) fn run(&mut self, settings: &Settings<'_>) -> Result<Report> {
+        let mut report = Report { seed: settings.model.seed, ..Report::default() };
+        report.parameters = parameters_json(settings.parameters);
+        let interrupt = Interrupt::listen()?;
+        let bar = output::progress(Some(settings.packets), "packets");
+        let drops_before = self.drops()?;
+        self.pair.settle();
+        self.pair.reset_latencies();
+        let before = self.pair.read();
+        let started = Instant::now();
+
+        let mut loops = 0_u64;
+        let (mut last, mut idle) = (1, [false; 2]);
+        let mut progress = (0, before.now);
+        loop {
+            // The host that is behind acts next; hosts that are level take turns.
+            let times = [self.sides[0].queue.time(), self.sides[1].queue.time()];
+            let host = if times[0] == times[1] { 1 - last } else { usize::from(times[1] < times[0]) };
+            last = host;
+            let sent = self.sides[host].send(&mut self.lanes, &mut report)?;
+            let taken = self.take(host, &mut report)?;
+            idle[host] = !sent && !taken;
+            let other_is_due = !idle[1 - host] && times[1 - host] <= times[host];
+            if idle[host] && !other_is_due {
+                if !self.sides.iter().any(|side| side.left > 0 || side.queue.in_flight() > 0) {
+                    break;
+                }
+                self.sides[host].queue.relax();
+                idle = [false; 2];
+            }
+            loops += 1;
+            if loops.is_multiple_of(LOOPS_PER_LOOK) {
+                bar.set_position(report.packets_received);
+                if interrupt.came() && !report.interrupted {
+                    report.interrupted = true;
+                    self.sides.iter_mut().for_each(|side| side.left = 0);
+                }
+                let now = self.pair.read().now;
+                if report.packets_sent + report.packets_received != progress.0 {
+                    progress = (report.packets_sent + report.packets_received, now);
+                } else if now.since(progress.1) > PATIENCE {
+                    report.fault(|| "the NICs stopped moving packets".to_owned());
+                    break;
+                }
+            }
+        }
+        // What is in the NICs and on the cable still arrives, and the hosts still take it as it comes.
+        loop {
+            let drained = self.pair.drained();
+            let taken = [self.take(0, &mut report)?, self.take(1, &mut report)?];
+            if drained && taken == [false, false] {
+                break;
+            }
+            self.sides[0].queue.relax();
+        }
+        report.wall_seconds = started.elapsed().as_secs_f64();
+        let after = self.pair.read();
+        bar.finish_and_clear();
+        self.conclude(&mut report, &before, &after, &drops_before)?;
+        Ok(report)
+    }
+
+    /// Packets that did not end well, by reason, as both NICs count them.
+    fn drops(&mut self) -> Result<HashMap<Status, u64>> {
+        let mut drops = HashMap::new();
+        for side in &mut self.sides {
+            let statistics = side.nic.statistics().map_err(device_error)?;
+            for (status, count) in statistics.packets_by_status().filter(|(status, _)| *status != Status::Ok)
+            {
+                *drops.entry(status).or_insert(0) += count;
+            }
+        }
+        Ok(drops)
+    }
+
+    /// Takes and compares what arrived at one side. Says whether anything did.
+    fn take(&mut self, index: usize, report: &mut Report) -> Result<bool> {
+        let Bench { sides, lanes, .. } = self;
+        let side = &mut sides[index];
+        side.queue.completed(&mut side.completed).map_err(device_error)?;
+        let ended = !side.completed.is_empty();
+        side.completed.clear();
+        side.queue.receive(&mut side.received, 2 * BATCH).map_err(device_error)?;
+        let mut received = std::mem::take(&mut side.received);
+        let any = !received.is_empty();
+        for packet in received.drain(..) {
+            side.compare(packet, lanes, report)?;
+        }
+        side.received = received;
+        Ok(ended || any)
+    }
+
+    fn conclude(
+        &mut self,
+        report: &mut Report,
+        before: &Reading,
+        after: &Reading,
+        drops_before: &HashMap<Status, u64>,
+    ) -> Result<()> {
+        let elapsed = after.now.since(before.now);
+        report.modelled_seconds = elapsed.seconds();
+        let latencies = self.pair.latencies();
+        report.latency_ns =
+            [latencies.quantile(0.5), latencies.quantile(0.99), latencies.max()].map(Time::nanoseconds);
+        report.pcie_bytes =
+            (after.pcie_bytes.0 - before.pcie_bytes.0, after.pcie_bytes.1 - before.pcie_bytes.1);
+        for (index, (name, _)) in after.busy[0].iter().enumerate() {
+            let share = |nic: usize| {
+                let span = after.busy[nic][index].1.since(before.busy[nic][index].1);
+                if elapsed == Time::ZERO { 0.0 } else { span.0 as f64 / elapsed.0 as f64 }
+            };
+            report.stages.push((*name, share(0).max(share(1))));
+        }
+        for (status, count) in self.drops()? {
+            let count = count - drops_before.get(&status).copied().unwrap_or(0);
+            if count > 0 {
+                report.drops.insert(status.name(), count);
+            }
+        }
+        let mut flows = self.flows.clone();
+        for lane in &self.lanes {
+            flows[lane.flow].sent += u64::from(lane.sent);
+            flows[lane.flow].verified += lane.verified;
+        }
+        report.flows = flows;
+        let missing = report.packets_sent.saturating_sub(report.packets_received);
+        let explained: u64 = report.drops.values().sum();
+        report.lost_without_reason = missing.saturating_sub(explained);
+        if let Some(wire) = self.wire.take() {
+            let mut wire = wire.borrow_mut();
+            if let Some(error) = wire.error.take() {
+                return Err(error);
+            }
+            if let Some(output) = wire.output.take() {
+                output.finish()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Side {
+    /// Hands the driver a batch. Says whether it took any packet.
+    fn send(&mut self, lanes: &mut [Lane], report: &mut Report) -> Result<bool> {
+        let space = self.queue.transmit_space().min(BATCH);
+        // A ring that is nearly full waits until a whole batch fits: one doorbell for many packets.
+        if space < BATCH.min(self.left as usize) && self.batch.is_empty() {
+            return Ok(false);
+        }
+        while self.batch.len() < space && self.left > 0 {
+            let Some(mut buffer) = self.queue.take_buffer() else { break };
+            let lane = &mut lanes[self.schedule[self.next] as usize];
+            self.next += 1;
+            if self.next == self.schedule.len() {
+                self.next = 0;
+            }
+            self.queue.fill(&mut buffer, lane.stream.frame(lane.sent)).map_err(device_error)?;
+            lane.sent = lane.sent.wrapping_add(1);
+            self.left -= 1;
+            self.batch.push(TransmitPacket::new(buffer, lane.protection, 0));
+        }
+        if self.batch.is_empty() {
+            return Ok(false);
+        }
+        let sent = self.queue.transmit(&mut self.batch).map_err(device_error)?;
+        report.packets_sent += sent as u64;
+        Ok(sent > 0)
+    }
+
+    /// Compares a packet with what was sent, and gives its buffer back.
+    fn compare(&mut self, packet: Received, lanes: &mut [Lane], report: &mut Report) -> Result<()> {
+        report.packets_received += 1;
+        let (status, spi) = (packet.status(), packet.spi());
+        // The cookie of an SA is the number of its lane, from 1 on.
+        let index = match packet.cookie() {
+            0 if spi == self.last_psp.0 => Some(self.last_psp.1),
+            0 => self.psp_lanes.get(&spi).copied(),
+            cookie => Some(cookie - 1),
+        };
+        let bytes = self.queue.copy_out(packet, &mut self.buffer).map_err(device_error)?;
+        let frame = &self.buffer[..bytes];
+        let Some(lane) = index.and_then(|index| lanes.get_mut(index as usize)) else {
+            report.mismatches += 1;
+            report.fault(|| format!("a packet of {bytes} bytes with SPI {spi:#x} that nobody sent"));
+            return Ok(());
+        };
+        if let Some(index) = index {
+            self.last_psp = (spi, index);
+        }
+        lane.received += 1;
+        let due = lane.due;
+        let number = lane.stream.number_of(frame);
+        let right = status == Status::Ok
+            && number.is_some_and(|number| number.wrapping_sub(due) < u32::MAX / 2 && number < lane.sent)
+            && number.is_some_and(|number| lane.stream.frame(number) == frame);
+        if right {
+            lane.verified += 1;
+            lane.due = number.map_or(due, |number| number.wrapping_add(1));
+            report.packets_verified += 1;
+            report.verified_bytes += bytes as u64;
+        } else {
+            report.mismatches += 1;
+            report.fault(|| {
+                let number = number.map_or("none".to_owned(), |number| number.to_string());
+                format!(
+                    "SPI {spi:#x}, status {}, {bytes} bytes, packet number {number} where {due} or later was due",
+                    status.name()
+                )
+            });
+        }
+        Ok(())
+    }
+}
+
+impl WireCapture {
+    fn hear(&mut self, time: Time, frame: &[u8]) {
+        let Some(output) = self.output.as_mut().filter(|_| self.error.is_none()) else { return };
+        let time = Duration::from_nanos(time.picoseconds() / 1_000);
+        if let Err(error) = output.write(time, 0, frame) {
+            self.error = Some(error);
+        }
+    }
+}
+
+fn outer_header(lane: u32, way: usize, ipv6: bool) -> OuterHeader {
+    let [high, low] = (lane as u16).to_be_bytes();
+    let address = |side: usize| -> std::net::IpAddr {
+        if ipv6 {
+            [0x2001, 0xdb8, 0xffff, side as u16, 0, 0, 0, lane as u16].into()
+        } else {
+            [172, 16 + side as u8, high, low].into()
+        }
+    };
+    OuterHeader::new(address(way), address(1 - way))
+}
+
+/// Installs both ends of an ESP SA.
+fn esp(
+    nics: &mut [Nic],
+    way: usize,
+    lane: u32,
+    (mode, cipher, esn): (Mode, Cipher, bool),
+    outer: Option<OuterHeader>,
+    random: &mut Random,
+) -> Result<cryptonic_driver::SaHandle> {
+    let mut key = zeroize::Zeroizing::new([0; 32]);
+    let mut salt = [0; 4];
+    random.fill(key.as_mut());
+    random.fill(&mut salt);
+    let key_bytes = match cipher {
+        Cipher::AesGcm128 => 16,
+        Cipher::AesGcm192 => 24,
+        Cipher::AesGcm256 => 32,
+    };
+    let configuration = |direction| -> Result<SaConfiguration> {
+        Ok(SaConfiguration {
+            direction,
+            mode,
+            cipher,
+            key: SecretKey::new(&key[..key_bytes]).ok_or_else(|| device_error("a key of this length"))?,
+            salt: Salt(salt),
+            spi: FIRST_SPI + lane,
+            icv_bytes: 16,
+            esn,
+            sequence: 0,
+            replay_window: if direction == Direction::In { REPLAY_WINDOW } else { 0 },
+            destination: None,
+            outer: outer.filter(|_| direction == Direction::Out),
+            receive_queue: 0,
+            cookie: lane + 1,
+        })
+    };
+    nics[1 - way].install_sa(configuration(Direction::In)?).map_err(device_error)?;
+    nics[way].install_sa(configuration(Direction::Out)?).map_err(device_error)
+}
+
+fn describe(flow: &Flow) -> String {
+    let name = |cipher: Cipher, esn| {
+        format!("{}{}", cipher.name().replace('_', "-"), if esn { ", ESN" } else { "" })
+    };
+    let count = if flow.count > 1 { format!(", {} SAs", flow.count) } else { String::new() };
+    let text = match flow.protection {
+        Protection::EspTunnel { cipher, esn, outer_ipv6 } => {
+            format!("ESP tunnel in IPv{}, {}", if outer_ipv6 { 6 } else { 4 }, name(cipher, esn))
+        }
+        Protection::EspTransport { cipher, esn } => format!("ESP transport, {}", name(cipher, esn)),
+        Protection::Psp { version, crypt_offset } => {
+            format!("PSP version {version}, crypt offset {crypt_offset}")
+        }
+    };
+    format!("{text}{count}")
+}
