@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 use crate::output::{self, OutputFile, Paint};
 use crate::workload::{self, Sizes};
 
+/// Enough to keep the line busy while a host looks the other way.
+const TRANSMIT_SLOTS: u32 = 512;
+
 /// Which parser the NICs have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ParserChoice {
@@ -99,7 +102,12 @@ pub(crate) fn run(arguments: &RunArguments, as_json: bool) -> Result<()> {
         std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, &error))?;
     }
 
-    let settings = Settings { packets: arguments.packets, parameters: &parameters, model: &arguments.model };
+    let settings = Settings {
+        packets: arguments.packets,
+        transmit_slots: TRANSMIT_SLOTS,
+        parameters: &parameters,
+        model: &arguments.model,
+    };
     let mut bench = Bench::new(&settings, &flows, wire)?;
     let mut report = bench.run(&settings)?;
     report.sizes = match &arguments.workload {

@@ -24,8 +24,6 @@ use crate::workload::{self, Flow, Protection, Random, Stream};
 
 /// Packets the driver is handed at a time.
 const BATCH: usize = 64;
-const TRANSMIT_SLOTS: u32 = 512;
-const RECEIVE_SLOTS: u32 = 1024;
 /// Loops between two looks at the wall clock, the interrupt flag and the progress bar.
 const LOOPS_PER_LOOK: u64 = 1024;
 /// Modelled time without any progress after which a run gives up.
@@ -41,6 +39,8 @@ const REPLAY_WINDOW: u32 = 1024;
 /// What a run is made of, besides its flows.
 pub(crate) struct Settings<'a> {
     pub(crate) packets: u64,
+    /// Slots of the transmit rings; the receive rings have twice as many.
+    pub(crate) transmit_slots: u32,
     pub(crate) parameters: &'a Parameters,
     pub(crate) model: &'a ModelArguments,
 }
@@ -129,8 +129,8 @@ impl Bench {
         }
         let options = QueuePairOptions {
             stride: 64,
-            transmit_slots: TRANSMIT_SLOTS,
-            receive_slots: RECEIVE_SLOTS,
+            transmit_slots: settings.transmit_slots,
+            receive_slots: settings.transmit_slots * 2,
             buffer_bytes: longest.next_power_of_two().clamp(2048, 16_384) as u32,
             ..QueuePairOptions::default()
         };
