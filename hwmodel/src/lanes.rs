@@ -87,8 +87,8 @@ pub fn blocks(geometry: &Geometry, fresh_key: bool) -> u64 {
 pub struct ContextCache {
     /// For each place the SA slot it holds.
     places: Vec<u32>,
-    /// For each SA slot whether it is cached.
-    cached: Vec<bool>,
+    /// For each SA slot when its context is at hand, if it is cached or on its way.
+    cached: Vec<Option<Time>>,
     miss: Time,
     random: u64,
     misses: u64,
@@ -106,7 +106,7 @@ impl ContextCache {
         };
         ContextCache {
             places: vec![NO_SLOT; entries],
-            cached: vec![false; slots],
+            cached: vec![None; slots],
             miss: Time::from_nanoseconds(parameters.crypto.context_miss_ns),
             random: 0x9e37_79b9_7f4a_7c15,
             misses: 0,
@@ -116,30 +116,30 @@ impl ContextCache {
     /// When the context of `slot`, asked for at `now`, is at hand.
     #[inline]
     pub fn fetch(&mut self, now: Time, slot: u32) -> Time {
-        match self.cached.get_mut(slot as usize) {
-            Some(cached) if !*cached => {
-                *cached = true;
-                self.misses += 1;
-                self.random ^= self.random << 13;
-                self.random ^= self.random >> 7;
-                self.random ^= self.random << 17;
-                let place = (self.random % self.places.len() as u64) as usize;
-                let evicted = std::mem::replace(&mut self.places[place], slot);
-                if evicted != slot
-                    && let Some(cached) = self.cached.get_mut(evicted as usize)
-                {
-                    *cached = false;
-                }
-                now + self.miss
-            }
-            _ => now,
+        let Some(cached) = self.cached.get_mut(slot as usize) else { return now };
+        if let Some(at_hand) = *cached {
+            return now.max(at_hand);
         }
+        let at_hand = now + self.miss;
+        *cached = Some(at_hand);
+        self.misses += 1;
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let place = (self.random % self.places.len() as u64) as usize;
+        let evicted = std::mem::replace(&mut self.places[place], slot);
+        if evicted != slot
+            && let Some(cached) = self.cached.get_mut(evicted as usize)
+        {
+            *cached = None;
+        }
+        at_hand
     }
 
     /// Forgets a slot: its context is wiped.
     pub fn forget(&mut self, slot: u32) {
         if let Some(cached) = self.cached.get_mut(slot as usize) {
-            *cached = false;
+            *cached = None;
         }
         self.places.iter_mut().filter(|place| **place == slot).for_each(|place| *place = NO_SLOT);
     }
@@ -194,8 +194,10 @@ mod tests {
             cache.fetch(Time::ZERO, slot);
         }
         assert_eq!(cache.misses(), 100);
-        assert!(cache.cached.iter().filter(|cached| **cached).count() <= 4);
-        assert_eq!(cache.fetch(Time(5), 99), Time(5));
+        assert!(cache.cached.iter().flatten().count() <= 4);
+        let at_hand = Time::ZERO + cache.miss;
+        assert_eq!(cache.fetch(Time(5), 99), at_hand, "it is still on its way");
+        assert_eq!(cache.fetch(at_hand + Time(5), 99), at_hand + Time(5));
         cache.forget(99);
         assert_ne!(cache.fetch(Time(5), 99), Time(5));
     }
