@@ -3,7 +3,7 @@
 use cryptonic_driver::{
     Cipher, DfPolicy, Direction, Mode, Nic, OpenOptions, OuterHeader, Protection, PspDeviceKeys, PspTransmit,
     QueuePair, QueuePairOptions, Received, ReceivedProtocol, SaConfiguration, SaHandle, Salt, SecretKey,
-    SourcePort, Status, Time, TransmitPacket,
+    SourcePort, Status, Time, TransmitPacket, Wake,
 };
 use cryptonic_hwmodel::{NicId, Parameters, World};
 
@@ -94,6 +94,33 @@ fn a_register_is_read_through_driver_pci_and_model() {
 }
 
 #[test]
+fn opening_and_using_a_nic_touches_no_reserved_register() {
+    let (world, mut a, mut b) = pair_of_nics();
+    let before = a.nic.device_time_picoseconds().expect("device time");
+    send(&mut a, &udp_frame(100), Protection::Clear);
+    assert!(receive(&mut b).is_some());
+    a.nic.statistics().expect("statistics");
+    assert!(a.nic.device_time_picoseconds().expect("device time") > before);
+    assert_eq!([a.id, b.id].map(|id| world.reserved_accesses(id)), [0, 0]);
+}
+
+#[test]
+fn a_sleeping_receiver_is_woken_by_a_packet_and_by_its_deadline() {
+    let (_world, mut a, mut b) = pair_of_nics();
+    let sleep = Time::from_microseconds(50);
+    let start = b.queue.time();
+    assert_eq!(b.queue.wait(start + sleep), Ok(Wake::Deadline));
+    assert!(b.queue.time() >= start + sleep);
+    send(&mut a, &udp_frame(100), Protection::Clear);
+    let deadline = b.queue.time() + sleep;
+    assert_eq!(b.queue.wait(deadline), Ok(Wake::Interrupt));
+    assert!(b.queue.time() < deadline);
+    let mut received = vec![];
+    assert_eq!(b.queue.receive(&mut received, 8).expect("receive"), 1);
+    b.queue.return_buffers(&mut received).expect("goes back");
+}
+
+#[test]
 fn a_clear_packet_crosses_rings_and_cable() {
     let (_world, mut a, mut b) = pair_of_nics();
     let frame = udp_frame(100);
@@ -137,6 +164,7 @@ fn esp_packets_are_protected_on_the_wire_and_opened_at_the_far_end() {
                     || !on_wire.windows(payload.min(16)).any(|part| part == &frame[42..42 + payload.min(16)])
             );
         }
+        assert_eq!(world.context_misses(a.id), 1, "the first packet alone fetches the context");
         assert_eq!(a.nic.query_sa(out).expect("query").sequence, 5);
         assert_eq!(b.nic.query_sa(incoming).expect("query").packets, 5);
     }
