@@ -127,11 +127,15 @@ impl SaConfiguration {
         let (mode, mode_name) = match self.mode {
             Mode::Tunnel => (protocol.esp_tunnel(), "ESP in tunnel mode"),
             Mode::Transport => (protocol.esp_transport(), "ESP in transport mode"),
+            Mode::Beet => (protocol.esp_beet(), "ESP in BEET mode"),
         };
         let (key_bytes, known, cipher_name) = match self.cipher {
             Cipher::AesGcm128 => (16, cipher.aes_gcm_128(), "AES-GCM with a 128-bit key"),
             Cipher::AesGcm192 => (24, cipher.aes_gcm_192(), "AES-GCM with a 192-bit key"),
             Cipher::AesGcm256 => (32, cipher.aes_gcm_256(), "AES-GCM with a 256-bit key"),
+            Cipher::AesGmac128 => (16, cipher.aes_gmac(), "AES-GMAC"),
+            Cipher::AesGmac192 => (24, cipher.aes_gmac(), "AES-GMAC"),
+            Cipher::AesGmac256 => (32, cipher.aes_gmac(), "AES-GMAC"),
         };
         let icv = match self.icv_bytes {
             8 => cipher.icv_8(),

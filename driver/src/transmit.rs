@@ -81,6 +81,8 @@ pub enum SourcePort {
     PortsXor,
     /// This one.
     Fixed(u16),
+    /// An entry of the device's table, by the keyed hash of the flow.
+    Table,
 }
 
 /// Names a PSP key of a queue pair.
@@ -264,7 +266,7 @@ impl TransmitSide {
             let report = if packet.report || slot & report_mask == 0 { REPORT } else { 0 };
             let address = self.frames_iova + (u64::from(buffer.index) << owner.buffer_bytes_log2);
             let control = common | u64::from(buffer.length) | how | report;
-            if memory.write_words(offset, &[address, control, security, 0]).is_err() {
+            if memory.write_words(offset, &[address, control, security, u64::from(buffer.length)]).is_err() {
                 outcome = Err(QueueError::OutOfBounds);
                 break;
             }
@@ -383,6 +385,7 @@ fn put_key(
         SourcePort::Entropy => (SourcePortPolicy::Entropy, 0),
         SourcePort::PortsXor => (SourcePortPolicy::PortsXor, 0),
         SourcePort::Fixed(port) => (SourcePortPolicy::Fixed, port),
+        SourcePort::Table => (SourcePortPolicy::Table, 0),
     };
     let control = TransmitControl::new()
         .with_security(Security::PspKey.number() as u8)

@@ -75,8 +75,8 @@ fn a_device_of_another_kind_is_refused() {
     assert!(matches!(open_error(&fake), Error::NotCryptonic { found: 0x1234 }));
 
     let fake = Fake::new();
-    fake.device.borrow_mut().registers.insert(CONTRACT_VERSION.offset, 2 << 16 | 3);
-    assert!(matches!(open_error(&fake), Error::ContractVersion { major: 2, minor: 3 }));
+    fake.device.borrow_mut().registers.insert(CONTRACT_VERSION.offset, 9 << 16 | 3);
+    assert!(matches!(open_error(&fake), Error::ContractVersion { major: 9, minor: 3 }));
 
     let fake = Fake::new();
     fake.device.borrow_mut().registers.insert(BLOCK_TABLE_OFFSET, 0xffff);
@@ -131,9 +131,9 @@ fn an_sa_is_installed_used_queried_and_deleted() {
     let mut nic = open(&fake);
     let sa = nic.install_sa(configuration(Direction::Out, 5)).unwrap();
     let words = fake.device.borrow().parameters[0].clone();
-    assert_eq!(words[12].to_le_bytes(), KEY[..8]);
-    assert_eq!(words[13].to_le_bytes(), KEY[8..]);
-    assert_eq!((words[2], words[16]), (5, u64::from(u32::from_le_bytes(*b"salt"))));
+    assert_eq!(words[18].to_le_bytes(), KEY[..8]);
+    assert_eq!(words[19].to_le_bytes(), KEY[8..]);
+    assert_eq!((words[2], words[22]), (5, u64::from(u32::from_le_bytes(*b"salt"))));
     assert_nowhere(&fake, &KEY[..8]);
     assert_nowhere(&fake, b"salt");
 

@@ -308,7 +308,7 @@ fn hostile_transmit_completions() {
         ("no descriptors", |lie| lie.completed.set_descriptors(0), Quarantine::NoDescriptors),
         ("too many", |lie| lie.completed.set_descriptors(9), Quarantine::TooManyDescriptors),
         ("all there are", |lie| lie.completed.set_descriptors(u16::MAX), Quarantine::TooManyDescriptors),
-        ("no status", |lie| lie.end.set_status(13), Quarantine::UnknownStatus),
+        ("no status", |lie| lie.end.set_status(18), Quarantine::UnknownStatus),
         ("a receive status", |lie| lie.end.set_status(70), Quarantine::UnknownStatus),
     ];
     for (name, lie, reason) in cases {

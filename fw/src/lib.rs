@@ -31,7 +31,7 @@
 //! |---|---|
 //! | `capabilities` | 35 |
 //! | `statistics` | 41 |
-//! | `sa_install` | 60 |
+//! | `sa_install` | 72 |
 //! | `sa_delete` | 26 |
 //! | `sa_query` | 32 |
 //! | `psp_allocate` | 27 |

@@ -23,16 +23,24 @@ pub struct Limits {
 
 /// Judges the public words; the secret ones are the hardware's to judge, since firmware never holds them.
 pub fn check(sa: &SaParameters, limits: &Limits) -> Result<(), AdminStatus> {
-    let reserved = sa.form.into_bits() & FORM_RESERVED
-        | sa.window.into_bits() & WINDOW_RESERVED
-        | sa.reserved_0
-        | sa.reserved_1;
+    let reserved =
+        sa.form.into_bits() & FORM_RESERVED | sa.window.into_bits() & WINDOW_RESERVED | sa.reserved_0;
     require(reserved == 0)?;
     let form = sa.form;
     let direction = number(Direction::of_number(u32::from(form.direction())))?;
-    number(SaProtocol::of_number(u32::from(form.protocol())))?;
+    let protocol = number(SaProtocol::of_number(u32::from(form.protocol())))?;
     let mode = number(Mode::of_number(u32::from(form.mode())))?;
-    number(Cipher::of_number(u32::from(form.cipher())))?;
+    let cipher = number(Cipher::of_number(u32::from(form.cipher())))?;
+    // What the datapath does not have yet.
+    let gmac = matches!(cipher, Cipher::AesGmac128 | Cipher::AesGmac192 | Cipher::AesGmac256);
+    let extended = form.implicit_iv()
+        || form.receive_scaling()
+        || sa.options.into_bits() != 0
+        || sa.selector.into_bits() != 0
+        || sa.psp_cookie != 0;
+    if protocol == SaProtocol::Psp || mode == Mode::Beet || gmac || extended {
+        return Err(AdminStatus::Unsupported);
+    }
     number(DfPolicy::of_number(u32::from(form.df())))?;
     match form.icv_bytes() {
         16 => {}
@@ -67,7 +75,7 @@ fn check_outer_header(sa: &SaParameters, direction: Direction, mode: Mode) -> Re
         Mode::Transport => require(!form.outer_ipv6() && absent(source) && absent(destination)),
         // What opens packets needs no addresses of its own; it has both or none.
         Mode::Tunnel if !builds && absent(source) && absent(destination) => Ok(()),
-        Mode::Tunnel => {
+        Mode::Tunnel | Mode::Beet => {
             require(!absent(source) && !absent(destination))?;
             require(family_fits(source, form.outer_ipv6()) && family_fits(destination, form.outer_ipv6()))
         }

@@ -165,13 +165,16 @@ impl Nic {
 
 /// What is wrong with a transmit descriptor, or `Ok`.
 fn check(words: &[u64; 4], with_key: bool, frame_bytes: u64) -> Status {
-    let TransmitDescriptor { control, reserved, .. } = TransmitDescriptor::of_words(words);
+    let TransmitDescriptor { control, extent, .. } = TransmitDescriptor::of_words(words);
     let security_known = match Security::of_number(u32::from(control.security())) {
         Some(Security::Clear | Security::Sa) => true,
         Some(Security::PspKey) => with_key,
         None => false,
     };
-    if !security_known || !control.end_of_packet() || control.length() == 0 || reserved != 0 {
+    // One descriptor a frame, all of it at its address: the other forms are not built yet.
+    let whole = u32::from(control.length()) == extent.total_length();
+    let plain = extent.into_bits() >> 18 == 0;
+    if !security_known || !control.end_of_packet() || control.length() == 0 || !whole || !plain {
         Status::BadDescriptor
     } else if u64::from(control.length()) > frame_bytes {
         Status::TooLong

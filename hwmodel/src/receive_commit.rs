@@ -36,7 +36,7 @@ impl Nic {
         let (mode, icv_length) = (sa.mode, sa.esp.icv_length);
         let opened = packet.with_room(|room| match mode {
             Mode::Tunnel => esp_transform::decapsulate_tunnel(room, parsed, icv_length),
-            Mode::Transport => esp_transform::decapsulate_transport(room, parsed, icv_length),
+            Mode::Transport | Mode::Beet => esp_transform::decapsulate_transport(room, parsed, icv_length),
         });
         no_dummy(opened)?;
         sa.packets += 1;

@@ -215,6 +215,7 @@ fn sa_of_parameters(parameters: &SaParameters) -> Option<Sa> {
         admin::Cipher::AesGcm128 => Cipher::AesGcm128,
         admin::Cipher::AesGcm192 => Cipher::AesGcm192,
         admin::Cipher::AesGcm256 => Cipher::AesGcm256,
+        _ => return None,
     };
     let direction = Direction::of_number(u32::from(form.direction()))?;
     let mut key = Zeroizing::new([0_u8; 32]);
@@ -225,7 +226,7 @@ fn sa_of_parameters(parameters: &SaParameters) -> Option<Sa> {
     let salt = parameters.salt.secret().to_le_bytes();
     // Firmware never sees these words, so they are checked here: what is not key or salt is zero.
     if key[cipher.key_length()..].iter().chain(&salt[4..]).any(|byte| *byte != 0)
-        || parameters.reserved_2 != 0
+        || parameters.reserved_1 != 0
     {
         return None;
     }

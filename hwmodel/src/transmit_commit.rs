@@ -116,7 +116,9 @@ impl Nic {
             Mode::Tunnel => {
                 esp_transform::encapsulate_tunnel(room, &plain, &sa.esp, sequence, &sa.outer, identification)
             }
-            Mode::Transport => esp_transform::encapsulate_transport(room, &plain, &sa.esp, sequence),
+            Mode::Transport | Mode::Beet => {
+                esp_transform::encapsulate_transport(room, &plain, &sa.esp, sequence)
+            }
         });
         let geometry = geometry.map_err(refusal)?;
         // Committed: from here on the number is used up.
@@ -148,7 +150,7 @@ impl Nic {
             Some(SourcePortPolicy::Entropy) => SourcePort::Entropy,
             Some(SourcePortPolicy::PortsXor) => SourcePort::PortsXor,
             Some(SourcePortPolicy::Fixed) => SourcePort::Fixed(words.source_port()),
-            None => return Err(Status::BadDescriptor),
+            Some(SourcePortPolicy::Table) | None => return Err(Status::BadDescriptor),
         };
         let mut key = Zeroizing::new([0_u8; 32]);
         let words_of_key =

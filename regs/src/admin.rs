@@ -70,6 +70,8 @@ enumeration! {
     pub enum SaProtocol {
         /// ESP (RFC 4303).
         Esp = 1, "esp";
+        /// PSP with its key in the slot; direction `out` only.
+        Psp = 2, "psp";
     }
     /// Mode of an SA.
     pub enum Mode {
@@ -77,8 +79,11 @@ enumeration! {
         Tunnel = 0, "tunnel";
         /// Transport.
         Transport = 1, "transport";
+        /// Bound end-to-end tunnel (RFC 7402 appendix B): the bytes of transport mode between the tunnel's ends; the
+        /// inner addresses are the slot's selector.
+        Beet = 2, "beet";
     }
-    /// Cipher of an SA.
+    /// Cipher of an SA. For PSP it says the version: 0 and 1 for AES-GCM with 128 and 256 bits, 2 and 3 for AES-GMAC.
     pub enum Cipher {
         /// AES-GCM, 128-bit key (RFC 4106).
         AesGcm128 = 0, "aes_gcm_128";
@@ -86,6 +91,28 @@ enumeration! {
         AesGcm192 = 1, "aes_gcm_192";
         /// AES-GCM, 256-bit key.
         AesGcm256 = 2, "aes_gcm_256";
+        /// AES-GMAC, 128-bit key (RFC 4543).
+        AesGmac128 = 3, "aes_gmac_128";
+        /// AES-GMAC, 192-bit key.
+        AesGmac192 = 4, "aes_gmac_192";
+        /// AES-GMAC, 256-bit key.
+        AesGmac256 = 5, "aes_gmac_256";
+    }
+    /// The ECN field of an outer header (RFC 6040).
+    pub enum EcnPolicy {
+        /// Normal mode: as the inner header; combined at the far end.
+        Copy = 0, "copy";
+        /// Compatibility mode: not ECN-capable.
+        NotCapable = 1, "not_capable";
+    }
+    /// The flow label of an outer IPv6 header.
+    pub enum FlowLabelPolicy {
+        /// The number in the parameters.
+        Fixed = 0, "fixed";
+        /// As the inner IPv6 header; the number in the parameters for an inner IPv4 packet.
+        Copy = 1, "copy";
+        /// A keyed hash of the inner flow (RFC 6438).
+        Hash = 2, "hash";
     }
     /// The don't-fragment bit of an outer IPv4 header (RFC 4301 8.1).
     pub enum DfPolicy {
@@ -148,13 +175,17 @@ bits! {
         destination_ipv6: bool = 1,
         /// Out: copy the inner DSCP to the outer header; else take `dscp`.
         copy_dscp: bool = 1,
+        /// ESP: the IV is not sent, it is the sequence number (RFC 8750).
+        implicit_iv: bool = 1,
+        /// In: receive scaling chooses the queue of its packets; else `receive_queue`.
+        receive_scaling: bool = 1,
         /// Reserved.
-        _reserved0: u8 = 3,
+        _reserved0: bool = 1,
         /// Out: a [`DfPolicy`] number.
         df: u8 = 2,
         /// Out: outer DSCP when it is not copied.
         dscp: u8 = 6,
-        /// Out: outer TTL or hop limit, at least 1.
+        /// Out: outer TTL or hop limit; 0 copies the inner one.
         ttl: u8 = 8,
         /// In: receive queue of its packets.
         receive_queue: u16 = 16,
@@ -174,6 +205,58 @@ bits! {
         flow_label: u32 = 20,
         /// Reserved.
         _reserved: u16 = 12,
+    }
+    /// SA parameters, word 10.
+    pub struct SaOptions: u64 {
+        /// ESP in UDP (RFC 3948). Out: with the ports of `encapsulation`. In: the SA takes packets in UDP alone.
+        udp_encapsulation: bool = 1,
+        /// Out: over IPv6 the UDP header has a checksum; else it is 0 (RFC 6935).
+        udp_checksum: bool = 1,
+        /// Out: an [`EcnPolicy`] number.
+        ecn: u8 = 2,
+        /// Out: a [`FlowLabelPolicy`] number.
+        flow_label_policy: u8 = 2,
+        /// Out, transport mode over IPv6: ESP stands before the destination options header, which it protects; else
+        /// behind it (RFC 4303 3.1.1).
+        protect_destination_options: bool = 1,
+        /// In: opened packets must match the selector.
+        check_selector: bool = 1,
+        /// In: packets in clear that match the selector, read as that of received packets, do not enter.
+        refuse_clear: bool = 1,
+        /// PSP: send the virtualization cookie of the parameters.
+        psp_cookie: bool = 1,
+        /// PSP: crypt offset in units of 4 bytes from the end of the IV.
+        psp_crypt_offset: u8 = 6,
+        /// PSP: a [`crate::descriptor::SourcePortPolicy`] number.
+        psp_source_port_policy: u8 = 2,
+        /// Reserved.
+        _reserved: u16 = 14,
+        /// Out, tunnel mode: inner packets shorter than this are padded to it behind their end (RFC 4303 2.7).
+        tfc_bytes: u16 = 16,
+        /// Out: UDP source port, for ESP in UDP and for the policy `fixed` of PSP.
+        udp_source_port: u16 = 16,
+    }
+    /// SA parameters, word 11: what its inner packets are, beside the two networks. In BEET mode these are the inner
+    /// addresses, and both prefixes are whole.
+    pub struct SaSelector: u64 {
+        /// There is a selector.
+        present: bool = 1,
+        /// Its addresses are IPv6.
+        ipv6: bool = 1,
+        /// The protocol must be `protocol`.
+        match_protocol: bool = 1,
+        /// Reserved.
+        _reserved0: u8 = 5,
+        /// Upper protocol.
+        protocol: u8 = 8,
+        /// Bits of the source network, 0 to 32 or 128.
+        source_bits: u8 = 8,
+        /// Bits of the destination network, 0 to 32 or 128.
+        destination_bits: u8 = 8,
+        /// Reserved.
+        _reserved1: u16 = 16,
+        /// ESP in UDP, out: UDP destination port.
+        udp_destination_port: u16 = 16,
     }
     /// Eight bytes of key or salt.
     pub struct SecretWord: u64 {
@@ -235,7 +318,7 @@ record! {
     }
     /// What an SA is. The first [`SaParameters::PUBLIC_WORDS`] words hold no secret; addresses are in memory
     /// order, an IPv4 address in the last four of 16 bytes with zeros before it.
-    pub struct SaParameters[18] {
+    pub struct SaParameters[24] {
         /// Direction, protocol, mode, cipher and outer header rules.
         form: SaForm,
         /// SPI and cookie.
@@ -256,10 +339,22 @@ record! {
         tunnel_destination_0: u64,
         /// Tunnel destination, bytes 8 to 15.
         tunnel_destination_1: u64,
+        /// Encapsulation and what is checked.
+        options: SaOptions,
+        /// Which inner packets the SA is for.
+        selector: SaSelector,
+        /// Source network of inner packets, bytes 0 to 7.
+        selector_source_0: u64,
+        /// Source network of inner packets, bytes 8 to 15.
+        selector_source_1: u64,
+        /// Destination network of inner packets, bytes 0 to 7.
+        selector_destination_0: u64,
+        /// Destination network of inner packets, bytes 8 to 15.
+        selector_destination_1: u64,
+        /// PSP: the virtualization cookie, bytes in memory order.
+        psp_cookie: u64,
         /// Reserved.
         reserved_0: u64,
-        /// Reserved.
-        reserved_1: u64,
         /// Key bytes 0 to 7.
         key_0: SecretWord,
         /// Key bytes 8 to 15.
@@ -271,7 +366,7 @@ record! {
         /// Salt in the first four bytes; the others 0.
         salt: SecretWord,
         /// Reserved.
-        reserved_2: u64,
+        reserved_1: u64,
     }
     /// Both device keys, for tests.
     pub struct PspTestKeys[8] {
@@ -346,7 +441,7 @@ record! {
 
 impl SaParameters {
     /// Words before the first secret.
-    pub const PUBLIC_WORDS: usize = 12;
+    pub const PUBLIC_WORDS: usize = 18;
     /// Bytes before the first secret.
     pub const PUBLIC_BYTES: usize = Self::PUBLIC_WORDS * 8;
 }

@@ -17,7 +17,8 @@ pub const BLOCK_TABLE_ENTRY_BYTES: u32 = 16;
 /// The most queue pairs that the register space has room for.
 pub const QUEUE_PAIRS_MAX: u32 = 64;
 /// Every block, in the order of the block table.
-pub const BLOCKS: &[Block] = &[IDENTITY, CAPABILITY, CONTROL_BLOCK, ADMIN, PSP, COUNTERS, QUEUE_PAIR];
+pub const BLOCKS: &[Block] =
+    &[IDENTITY, CAPABILITY, CONTROL_BLOCK, ADMIN, PSP, COUNTERS, STEERING, QUEUE_PAIR];
 
 bits! {
     /// Version of the contract the device follows.
@@ -66,8 +67,33 @@ bits! {
         push_windows: bool = 1,
         /// Shadow doorbells in host memory.
         shadow_doorbells: bool = 1,
+        /// Frames of several transmit descriptors.
+        scatter_gather: bool = 1,
+        /// Segmentation of TCP frames.
+        segmentation: bool = 1,
+        /// Checksums of IPv4, TCP and UDP on transmit, and their verdicts on receive.
+        checksums: bool = 1,
+        /// Frames over several receive buffers.
+        receive_scatter: bool = 1,
+        /// Receive completions that wait for one another.
+        completion_coalescing: bool = 1,
+        /// Interrupts that wait for more completions.
+        interrupt_moderation: bool = 1,
+        /// Receive scaling by the Toeplitz hash.
+        receive_scaling: bool = 1,
+        /// Pre-formatted PSP frames.
+        psp_preformatted: bool = 1,
         /// Reserved.
-        _reserved: u32 = 26,
+        _reserved: u32 = 18,
+    }
+    /// The longest chains.
+    pub struct ChainCapability: u32 {
+        /// Most transmit descriptors of one frame.
+        transmit_descriptors: u8 = 8,
+        /// Most receive buffers of one frame.
+        receive_buffers: u8 = 8,
+        /// Most inbound SAs that refuse packets in clear.
+        clear_policies: u16 = 16,
     }
     /// Protocols and modes.
     pub struct ProtocolCapability: u32 {
@@ -89,8 +115,22 @@ bits! {
         mac_loopback: bool = 1,
         /// PSP versions, one bit each.
         psp_versions: u8 = 4,
+        /// BEET mode for ESP.
+        esp_beet: bool = 1,
+        /// Implicit IV for ESP.
+        implicit_iv: bool = 1,
+        /// ESP in UDP.
+        udp_encapsulation: bool = 1,
+        /// Traffic-flow-confidentiality padding and dummy packets.
+        traffic_flow_confidentiality: bool = 1,
+        /// Selectors of inbound SAs, and the refusal of clear packets by them.
+        selectors: bool = 1,
+        /// PSP with its key in an SA slot.
+        psp_slot: bool = 1,
+        /// PSP virtualization cookies on transmit.
+        psp_cookie: bool = 1,
         /// Reserved.
-        _reserved: u32 = 20,
+        _reserved: u32 = 13,
     }
     /// Ciphers.
     pub struct CipherCapability: u32 {
@@ -119,6 +159,13 @@ bits! {
         mac_loopback: bool = 1,
         /// Reserved.
         _reserved: u32 = 30,
+    }
+    /// ESP in UDP on receive.
+    pub struct EspUdpPort: u32 {
+        /// The port; 0 for none.
+        port: u16 = 16,
+        /// Reserved.
+        _reserved: u16 = 16,
     }
     /// Device state.
     pub struct DeviceStatus: u32 {
@@ -188,15 +235,68 @@ bits! {
         /// Reserved.
         _reserved: u32 = 31,
     }
+    /// Two entries of the table of UDP source ports.
+    pub struct PspSourcePorts: u32 {
+        /// The entry of an even number.
+        even: u16 = 16,
+        /// The entry of the odd number behind it.
+        odd: u16 = 16,
+    }
+    /// Receive scaling.
+    pub struct ReceiveScaling: u32 {
+        /// The hash chooses the queue pair of packets that no SA has a queue for; else it is queue pair 0.
+        enable: bool = 1,
+        /// TCP ports are part of the hash.
+        tcp_ports: bool = 1,
+        /// UDP ports are part of the hash.
+        udp_ports: bool = 1,
+        /// Packets of ESP and PSP that were not opened are hashed by their SPI.
+        spi: bool = 1,
+        /// Base-2 logarithm of the entries of the table in use, 0 to 7.
+        table_log2: u8 = 3,
+        /// Reserved.
+        _reserved: u32 = 25,
+    }
+    /// Four entries of the table of receive scaling.
+    pub struct ReceiveScalingEntries: u32 {
+        /// Queue pair of entry 4n.
+        queue_0: u8 = 8,
+        /// Queue pair of entry 4n + 1.
+        queue_1: u8 = 8,
+        /// Queue pair of entry 4n + 2.
+        queue_2: u8 = 8,
+        /// Queue pair of entry 4n + 3.
+        queue_3: u8 = 8,
+    }
+    /// When the interrupt of a queue pair is sent.
+    pub struct InterruptModeration: u32 {
+        /// Nanoseconds that an interrupt waits for more completions after the first.
+        delay_ns: u32 = 20,
+        /// As many completions end the wait; 0 is 1.
+        completions: u8 = 8,
+        /// Reserved.
+        _reserved: u8 = 4,
+    }
+    /// When receive completions are written.
+    pub struct CompletionCoalescing: u32 {
+        /// Nanoseconds that a completion waits for others.
+        hold_ns: u16 = 16,
+        /// As many are written together, 1 to 8; 0 is 1. They never wait past the end of the ring.
+        completions: u8 = 4,
+        /// Reserved.
+        _reserved: u16 = 12,
+    }
     /// Queue pair control.
     pub struct QueueControl: u32 {
         /// Turns the pair on. Turning it off drains it; [`QueueStatus`] tells when it is off.
         enable: bool = 1,
         /// Packets may leave in clear from this queue. Off after reset.
         transmit_clear_allowed: bool = 1,
+        /// A frame longer than a buffer takes several; else it is dropped.
+        receive_scatter: bool = 1,
         /// Reserved.
-        _reserved0: u8 = 6,
-        /// Base-2 logarithm of the transmit stride in bytes: 5 or 6.
+        _reserved0: u8 = 5,
+        /// Base-2 logarithm of the transmit stride in bytes: 5, 6 or 7.
         transmit_stride_log2: u8 = 4,
         /// Reserved.
         _reserved1: u8 = 4,
@@ -255,6 +355,10 @@ registers! {
         0x18 ReadOnly FRAME_BYTES_MAX: u32;
         /// Line rate in Mb/s.
         0x1c ReadOnly LINE_RATE_MBPS: u32;
+        /// Most descriptors and buffers of one frame.
+        0x20 ReadOnly CHAIN_CAPABILITY: ChainCapability;
+        /// Most bytes of a frame that the device cuts into segments.
+        0x24 ReadOnly SEGMENTED_BYTES_MAX: u32;
     }
 }
 
@@ -269,6 +373,8 @@ registers! {
         0x08 ReadOnly TIME_PICOSECONDS: u64;
         /// MAC address, the first byte on the wire in bits 7:0.
         0x10 ReadOnly MAC_ADDRESS: u64;
+        /// UDP destination port of ESP in UDP on receive. 4500 after reset; 0 turns it off.
+        0x18 ReadWrite ESP_UDP_PORT: EspUdpPort;
     }
 }
 
@@ -299,6 +405,9 @@ registers! {
         0x08 ReadOnly PSP_SPI_REMAINING: u32;
         /// The one-way lock of the test commands.
         0x0c WriteOneToSet PSP_TEST_LOCK: PspTestLock;
+        /// The first of 8 words of the table of UDP source ports, two entries a word, the low half first. After reset
+        /// entry `n` is 49152 + 1024 × `n`.
+        0x10 ReadWrite PSP_SOURCE_PORTS: PspSourcePorts;
     }
 }
 
@@ -335,6 +444,23 @@ registers! {
     }
 }
 
+/// Words of the key of receive scaling.
+pub const RECEIVE_SCALING_KEY_WORDS: u32 = 10;
+/// Words of the table of receive scaling.
+pub const RECEIVE_SCALING_TABLE_WORDS: u32 = 32;
+
+registers! {
+    /// Steering of received packets: receive scaling by the Toeplitz hash of the packet as it is delivered.
+    pub block STEERING, kind 8, version 1, at 0x1000, stride 0x200 {
+        /// Receive scaling.
+        0x00 ReadWrite RECEIVE_SCALING: ReceiveScaling;
+        /// The first of 10 words of the hash key, key byte 0 in bits 7:0 of the first.
+        0x40 ReadWrite RECEIVE_SCALING_KEY: u32;
+        /// The first of 32 words of the table of queue pairs, four entries a word.
+        0x80 ReadWrite RECEIVE_SCALING_TABLE: ReceiveScalingEntries;
+    }
+}
+
 /// Byte offset in BAR0 of the counter of status 0; the counter of status `n` is 8 × `n` bytes on.
 pub const STATUS_COUNTERS_OFFSET: u32 = 0x0800 + 0x200;
 /// Bytes between two queue pairs' registers.
@@ -355,5 +481,9 @@ registers! {
         0x18 ReadWrite RECEIVE_RING_BASE: u64;
         /// IOVA of the receive completion ring, aligned to 64 bytes.
         0x20 ReadWrite RECEIVE_COMPLETION_BASE: u64;
+        /// When the interrupt is sent.
+        0x28 ReadWrite INTERRUPT_MODERATION: InterruptModeration;
+        /// When receive completions are written.
+        0x2c ReadWrite COMPLETION_COALESCING: CompletionCoalescing;
     }
 }

@@ -16,6 +16,35 @@ enumeration! {
         /// PSP.
         Psp = 2, "psp";
     }
+    /// What the device found about a checksum.
+    pub enum ChecksumState {
+        /// There is none, or the device did not look: another protocol, a fragment, UDP without one, a packet that
+        /// passed a NAT in transport mode (RFC 3948 3.1.2).
+        NotChecked = 0, "not_checked";
+        /// It is right.
+        Good = 1, "good";
+        /// It is wrong.
+        Bad = 2, "bad";
+    }
+    /// What the hash of a received packet covers.
+    pub enum HashKind {
+        /// No hash.
+        None = 0, "none";
+        /// Both IPv4 addresses.
+        Ipv4 = 1, "ipv4";
+        /// Both IPv4 addresses and TCP ports.
+        Ipv4Tcp = 2, "ipv4_tcp";
+        /// Both IPv4 addresses and UDP ports.
+        Ipv4Udp = 3, "ipv4_udp";
+        /// Both IPv6 addresses.
+        Ipv6 = 4, "ipv6";
+        /// Both IPv6 addresses and TCP ports.
+        Ipv6Tcp = 5, "ipv6_tcp";
+        /// Both IPv6 addresses and UDP ports.
+        Ipv6Udp = 6, "ipv6_udp";
+        /// The SPI of a packet that was not opened.
+        Spi = 7, "spi";
+    }
 }
 
 bits! {
@@ -41,7 +70,7 @@ bits! {
     }
     /// Receive completion, word 0.
     pub struct ReceiveCompleted: u64 {
-        /// Bytes written to the buffer.
+        /// Bytes written to this buffer.
         length: u16 = 16,
         /// Tag of the buffer.
         tag: u16 = 16,
@@ -59,8 +88,8 @@ bits! {
     }
     /// Receive completion, word 5.
     pub struct ReceiveSteering: u64 {
-        /// Reserved.
-        _reserved0: u32 = 32,
+        /// Toeplitz hash by the key of the steering block, or 0.
+        hash: u32 = 32,
         /// A [`ReceivedProtocol`] number.
         protocol: u8 = 8,
         /// PSP: version of the packet.
@@ -71,17 +100,31 @@ bits! {
         psp_drop: bool = 1,
         /// PSP: the device key that derived the packet's key.
         psp_device_key: bool = 1,
+        /// PSP: the packet had a virtualization cookie; it stands in the word of the sequence number.
+        psp_cookie: bool = 1,
+        /// A [`HashKind`] number.
+        hash_kind: u8 = 4,
+        /// A [`ChecksumState`] number: of the delivered packet's IPv4 header.
+        ip_checksum: u8 = 2,
+        /// A [`ChecksumState`] number: of the delivered packet's TCP or UDP header.
+        l4_checksum: u8 = 2,
+        /// A [`ChecksumState`] number: of the UDP header that carried ESP or PSP.
+        outer_checksum: u8 = 2,
         /// Reserved.
-        _reserved1: u32 = 17,
+        _reserved1: u8 = 6,
     }
     /// The last word of a receive completion.
     pub struct ReceiveCompletionEnd: u64 {
         /// Status of the packet ([`crate::Status`]).
         status: u16 = 16,
+        /// Next header that the protection named: 4 and 41 after tunnel mode, 144 for what the device opens and hands
+        /// up as it is (RFC 9347), else the upper protocol; 0 for a packet without protection.
+        next_header: u8 = 8,
+        /// The frame goes on in the next buffer. Of its completions only the last, where this is 0, says more than
+        /// length, tag and status.
+        more: bool = 1,
         /// Reserved.
-        _reserved0: u16 = 15,
-        /// Reserved.
-        _reserved1: u32 = 32,
+        _reserved: u64 = 38,
         /// The phase.
         phase: bool = 1,
     }
@@ -99,13 +142,13 @@ record! {
         /// Status and phase.
         end: TransmitCompletionEnd,
     }
-    /// Receive completion: one a frame.
+    /// Receive completion: one a buffer.
     pub struct ReceiveCompletion[8] {
         /// Length and tag.
         completed: ReceiveCompleted,
         /// SPI and cookie.
         security: ReceiveSecurity,
-        /// 64-bit sequence number (ESP), or 0.
+        /// 64-bit sequence number (ESP), virtualization cookie (PSP), or 0.
         sequence: u64,
         /// IV of the packet as a number, or 0.
         iv: u64,

@@ -37,6 +37,17 @@ enumeration! {
         BadPspKey = 11, "bad_psp_key";
         /// commit: the device was reset while the packet was on its way.
         Reset = 12, "reset";
+        /// gather: inline bytes and lengths of a frame's descriptors are not its total length.
+        LengthMismatch = 13, "length_mismatch";
+        /// gather: a frame of more descriptors than the device takes. What follows up to the frame's end is
+        /// discarded, with a completion of this status for as many descriptors again.
+        ChainTooLong = 14, "chain_too_long";
+        /// segment: the frame is not TCP, has no payload, or its headers leave no room.
+        BadSegmentation = 15, "bad_segmentation";
+        /// encapsulate: a pre-formatted frame whose UDP or PSP header is not right.
+        BadPreformatted = 16, "bad_preformatted";
+        /// encapsulate: BEET mode cannot carry this packet: a fragment, IPv4 options, or other addresses.
+        NotBeet = 17, "not_beet";
 
         /// rx_parse: the frame ends inside the Ethernet header.
         TruncatedEthernet = 32, "truncated_ethernet";
@@ -80,6 +91,8 @@ enumeration! {
         PspCryptOffsetPastEnd = 51, "psp_crypt_offset_past_end";
         /// rx_parse: an SPI that is never on the wire: 0 (RFC 4303 2.1), for PSP 0 in its low 31 bits.
         ReservedSpi = 52, "reserved_spi";
+        /// rx_parse: a NAT keepalive (RFC 3948 2.3), dropped silently.
+        NatKeepalive = 53, "nat_keepalive";
 
         /// sa_lookup: no inbound SA for this protocol, SPI and destination.
         NoSa = 64, "no_sa";
@@ -105,10 +118,14 @@ enumeration! {
         EcnDrop = 74, "ecn_drop";
         /// receive commit: the SA slot was deleted while the packet was on its way.
         SaDeleted = 75, "sa_deleted";
+        /// selector: the opened packet is not what its SA is for (RFC 4301 5.2).
+        SelectorMismatch = 76, "selector_mismatch";
+        /// selector: a packet in clear that an SA was due for (RFC 4301 5.2).
+        ClearNotAccepted = 77, "clear_not_accepted";
 
-        /// steering: no receive descriptor was posted.
+        /// steering: no receive descriptor was posted, or too few for the frame.
         NoBuffer = 96, "no_buffer";
-        /// steering: the frame is longer than the posted buffer.
+        /// steering: the frame is longer than the posted buffer, or than as many as it may take.
         TooBig = 97, "too_big";
         /// steering: the queue pair is off.
         QueueOff = 98, "queue_off";

@@ -41,6 +41,22 @@ package cryptonic_regs_pkg;
   localparam int BAR0_DESCRIPTOR_CAPABILITY_PUSH_WINDOWS_BITS = 1;
   localparam int BAR0_DESCRIPTOR_CAPABILITY_SHADOW_DOORBELLS_LOW = 5;
   localparam int BAR0_DESCRIPTOR_CAPABILITY_SHADOW_DOORBELLS_BITS = 1;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_SCATTER_GATHER_LOW = 6;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_SCATTER_GATHER_BITS = 1;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_SEGMENTATION_LOW = 7;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_SEGMENTATION_BITS = 1;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_CHECKSUMS_LOW = 8;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_CHECKSUMS_BITS = 1;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_RECEIVE_SCATTER_LOW = 9;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_RECEIVE_SCATTER_BITS = 1;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_COMPLETION_COALESCING_LOW = 10;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_COMPLETION_COALESCING_BITS = 1;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_INTERRUPT_MODERATION_LOW = 11;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_INTERRUPT_MODERATION_BITS = 1;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_RECEIVE_SCALING_LOW = 12;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_RECEIVE_SCALING_BITS = 1;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_PSP_PREFORMATTED_LOW = 13;
+  localparam int BAR0_DESCRIPTOR_CAPABILITY_PSP_PREFORMATTED_BITS = 1;
   localparam logic [31:0] BAR0_PROTOCOL_CAPABILITY_OFFSET = 32'h00000108;
   localparam int BAR0_PROTOCOL_CAPABILITY_ESP_LOW = 0;
   localparam int BAR0_PROTOCOL_CAPABILITY_ESP_BITS = 1;
@@ -60,6 +76,20 @@ package cryptonic_regs_pkg;
   localparam int BAR0_PROTOCOL_CAPABILITY_MAC_LOOPBACK_BITS = 1;
   localparam int BAR0_PROTOCOL_CAPABILITY_PSP_VERSIONS_LOW = 8;
   localparam int BAR0_PROTOCOL_CAPABILITY_PSP_VERSIONS_BITS = 4;
+  localparam int BAR0_PROTOCOL_CAPABILITY_ESP_BEET_LOW = 12;
+  localparam int BAR0_PROTOCOL_CAPABILITY_ESP_BEET_BITS = 1;
+  localparam int BAR0_PROTOCOL_CAPABILITY_IMPLICIT_IV_LOW = 13;
+  localparam int BAR0_PROTOCOL_CAPABILITY_IMPLICIT_IV_BITS = 1;
+  localparam int BAR0_PROTOCOL_CAPABILITY_UDP_ENCAPSULATION_LOW = 14;
+  localparam int BAR0_PROTOCOL_CAPABILITY_UDP_ENCAPSULATION_BITS = 1;
+  localparam int BAR0_PROTOCOL_CAPABILITY_TRAFFIC_FLOW_CONFIDENTIALITY_LOW = 15;
+  localparam int BAR0_PROTOCOL_CAPABILITY_TRAFFIC_FLOW_CONFIDENTIALITY_BITS = 1;
+  localparam int BAR0_PROTOCOL_CAPABILITY_SELECTORS_LOW = 16;
+  localparam int BAR0_PROTOCOL_CAPABILITY_SELECTORS_BITS = 1;
+  localparam int BAR0_PROTOCOL_CAPABILITY_PSP_SLOT_LOW = 17;
+  localparam int BAR0_PROTOCOL_CAPABILITY_PSP_SLOT_BITS = 1;
+  localparam int BAR0_PROTOCOL_CAPABILITY_PSP_COOKIE_LOW = 18;
+  localparam int BAR0_PROTOCOL_CAPABILITY_PSP_COOKIE_BITS = 1;
   localparam logic [31:0] BAR0_CIPHER_CAPABILITY_OFFSET = 32'h0000010c;
   localparam int BAR0_CIPHER_CAPABILITY_AES_GCM_128_LOW = 0;
   localparam int BAR0_CIPHER_CAPABILITY_AES_GCM_128_BITS = 1;
@@ -79,6 +109,14 @@ package cryptonic_regs_pkg;
   localparam logic [31:0] BAR0_REPLAY_WINDOW_MAX_OFFSET = 32'h00000114;
   localparam logic [31:0] BAR0_FRAME_BYTES_MAX_OFFSET = 32'h00000118;
   localparam logic [31:0] BAR0_LINE_RATE_MBPS_OFFSET = 32'h0000011c;
+  localparam logic [31:0] BAR0_CHAIN_CAPABILITY_OFFSET = 32'h00000120;
+  localparam int BAR0_CHAIN_CAPABILITY_TRANSMIT_DESCRIPTORS_LOW = 0;
+  localparam int BAR0_CHAIN_CAPABILITY_TRANSMIT_DESCRIPTORS_BITS = 8;
+  localparam int BAR0_CHAIN_CAPABILITY_RECEIVE_BUFFERS_LOW = 8;
+  localparam int BAR0_CHAIN_CAPABILITY_RECEIVE_BUFFERS_BITS = 8;
+  localparam int BAR0_CHAIN_CAPABILITY_CLEAR_POLICIES_LOW = 16;
+  localparam int BAR0_CHAIN_CAPABILITY_CLEAR_POLICIES_BITS = 16;
+  localparam logic [31:0] BAR0_SEGMENTED_BYTES_MAX_OFFSET = 32'h00000124;
   localparam logic [31:0] BAR0_CONTROL_OFFSET = 32'h00000200;
   localparam int BAR0_CONTROL_ENABLE_LOW = 0;
   localparam int BAR0_CONTROL_ENABLE_BITS = 1;
@@ -97,6 +135,9 @@ package cryptonic_regs_pkg;
   localparam int BAR0_DEVICE_STATUS_FATAL_BITS = 1;
   localparam logic [31:0] BAR0_TIME_PICOSECONDS_OFFSET = 32'h00000208;
   localparam logic [31:0] BAR0_MAC_ADDRESS_OFFSET = 32'h00000210;
+  localparam logic [31:0] BAR0_ESP_UDP_PORT_OFFSET = 32'h00000218;
+  localparam int BAR0_ESP_UDP_PORT_PORT_LOW = 0;
+  localparam int BAR0_ESP_UDP_PORT_PORT_BITS = 16;
   localparam logic [31:0] BAR0_ADMIN_CONTROL_OFFSET = 32'h00000300;
   localparam int BAR0_ADMIN_CONTROL_ENABLE_LOW = 0;
   localparam int BAR0_ADMIN_CONTROL_ENABLE_BITS = 1;
@@ -132,6 +173,11 @@ package cryptonic_regs_pkg;
   localparam logic [31:0] BAR0_PSP_TEST_LOCK_OFFSET = 32'h0000040c;
   localparam int BAR0_PSP_TEST_LOCK_LOCKED_LOW = 0;
   localparam int BAR0_PSP_TEST_LOCK_LOCKED_BITS = 1;
+  localparam logic [31:0] BAR0_PSP_SOURCE_PORTS_OFFSET = 32'h00000410;
+  localparam int BAR0_PSP_SOURCE_PORTS_EVEN_LOW = 0;
+  localparam int BAR0_PSP_SOURCE_PORTS_EVEN_BITS = 16;
+  localparam int BAR0_PSP_SOURCE_PORTS_ODD_LOW = 16;
+  localparam int BAR0_PSP_SOURCE_PORTS_ODD_BITS = 16;
   localparam logic [31:0] BAR0_TRANSMITTED_FRAMES_OFFSET = 32'h00000800;
   localparam logic [31:0] BAR0_TRANSMITTED_BYTES_OFFSET = 32'h00000808;
   localparam logic [31:0] BAR0_RECEIVED_FRAMES_OFFSET = 32'h00000810;
@@ -145,11 +191,34 @@ package cryptonic_regs_pkg;
   localparam logic [31:0] BAR0_PSP_TRANSMITTED_BYTES_OFFSET = 32'h00000850;
   localparam logic [31:0] BAR0_PSP_TRANSMITTED_ERRORS_OFFSET = 32'h00000858;
   localparam logic [31:0] BAR0_DMA_FAULTS_OFFSET = 32'h00000860;
+  localparam logic [31:0] BAR0_RECEIVE_SCALING_OFFSET = 32'h00001000;
+  localparam int BAR0_RECEIVE_SCALING_ENABLE_LOW = 0;
+  localparam int BAR0_RECEIVE_SCALING_ENABLE_BITS = 1;
+  localparam int BAR0_RECEIVE_SCALING_TCP_PORTS_LOW = 1;
+  localparam int BAR0_RECEIVE_SCALING_TCP_PORTS_BITS = 1;
+  localparam int BAR0_RECEIVE_SCALING_UDP_PORTS_LOW = 2;
+  localparam int BAR0_RECEIVE_SCALING_UDP_PORTS_BITS = 1;
+  localparam int BAR0_RECEIVE_SCALING_SPI_LOW = 3;
+  localparam int BAR0_RECEIVE_SCALING_SPI_BITS = 1;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_LOG2_LOW = 4;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_LOG2_BITS = 3;
+  localparam logic [31:0] BAR0_RECEIVE_SCALING_KEY_OFFSET = 32'h00001040;
+  localparam logic [31:0] BAR0_RECEIVE_SCALING_TABLE_OFFSET = 32'h00001080;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_QUEUE_0_LOW = 0;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_QUEUE_0_BITS = 8;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_QUEUE_1_LOW = 8;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_QUEUE_1_BITS = 8;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_QUEUE_2_LOW = 16;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_QUEUE_2_BITS = 8;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_QUEUE_3_LOW = 24;
+  localparam int BAR0_RECEIVE_SCALING_TABLE_QUEUE_3_BITS = 8;
   localparam logic [31:0] BAR0_QUEUE_CONTROL_OFFSET = 32'h00002000;
   localparam int BAR0_QUEUE_CONTROL_ENABLE_LOW = 0;
   localparam int BAR0_QUEUE_CONTROL_ENABLE_BITS = 1;
   localparam int BAR0_QUEUE_CONTROL_TRANSMIT_CLEAR_ALLOWED_LOW = 1;
   localparam int BAR0_QUEUE_CONTROL_TRANSMIT_CLEAR_ALLOWED_BITS = 1;
+  localparam int BAR0_QUEUE_CONTROL_RECEIVE_SCATTER_LOW = 2;
+  localparam int BAR0_QUEUE_CONTROL_RECEIVE_SCATTER_BITS = 1;
   localparam int BAR0_QUEUE_CONTROL_TRANSMIT_STRIDE_LOG2_LOW = 8;
   localparam int BAR0_QUEUE_CONTROL_TRANSMIT_STRIDE_LOG2_BITS = 4;
   localparam int BAR0_QUEUE_CONTROL_TRANSMIT_SLOTS_LOG2_LOW = 16;
@@ -169,6 +238,16 @@ package cryptonic_regs_pkg;
   localparam logic [31:0] BAR0_TRANSMIT_COMPLETION_BASE_OFFSET = 32'h00002010;
   localparam logic [31:0] BAR0_RECEIVE_RING_BASE_OFFSET = 32'h00002018;
   localparam logic [31:0] BAR0_RECEIVE_COMPLETION_BASE_OFFSET = 32'h00002020;
+  localparam logic [31:0] BAR0_INTERRUPT_MODERATION_OFFSET = 32'h00002028;
+  localparam int BAR0_INTERRUPT_MODERATION_DELAY_NS_LOW = 0;
+  localparam int BAR0_INTERRUPT_MODERATION_DELAY_NS_BITS = 20;
+  localparam int BAR0_INTERRUPT_MODERATION_COMPLETIONS_LOW = 20;
+  localparam int BAR0_INTERRUPT_MODERATION_COMPLETIONS_BITS = 8;
+  localparam logic [31:0] BAR0_COMPLETION_COALESCING_OFFSET = 32'h0000202c;
+  localparam int BAR0_COMPLETION_COALESCING_HOLD_NS_LOW = 0;
+  localparam int BAR0_COMPLETION_COALESCING_HOLD_NS_BITS = 16;
+  localparam int BAR0_COMPLETION_COALESCING_COMPLETIONS_LOW = 16;
+  localparam int BAR0_COMPLETION_COALESCING_COMPLETIONS_BITS = 4;
 
   // BAR2: one page a queue pair.
   localparam logic [31:0] BAR2_TRANSMIT_DOORBELL_OFFSET = 32'h00000000;
@@ -244,6 +323,11 @@ package cryptonic_regs_pkg;
   localparam logic [15:0] STATUS_TRANSMIT_CRYPT_OFFSET = 16'd10;
   localparam logic [15:0] STATUS_BAD_PSP_KEY = 16'd11;
   localparam logic [15:0] STATUS_RESET = 16'd12;
+  localparam logic [15:0] STATUS_LENGTH_MISMATCH = 16'd13;
+  localparam logic [15:0] STATUS_CHAIN_TOO_LONG = 16'd14;
+  localparam logic [15:0] STATUS_BAD_SEGMENTATION = 16'd15;
+  localparam logic [15:0] STATUS_BAD_PREFORMATTED = 16'd16;
+  localparam logic [15:0] STATUS_NOT_BEET = 16'd17;
   localparam logic [15:0] STATUS_TRUNCATED_ETHERNET = 16'd32;
   localparam logic [15:0] STATUS_TRUNCATED_VLAN = 16'd33;
   localparam logic [15:0] STATUS_BAD_IP_VERSION = 16'd34;
@@ -265,6 +349,7 @@ package cryptonic_regs_pkg;
   localparam logic [15:0] STATUS_PSP_BAD_HEADER_LENGTH = 16'd50;
   localparam logic [15:0] STATUS_PSP_CRYPT_OFFSET_PAST_END = 16'd51;
   localparam logic [15:0] STATUS_RESERVED_SPI = 16'd52;
+  localparam logic [15:0] STATUS_NAT_KEEPALIVE = 16'd53;
   localparam logic [15:0] STATUS_NO_SA = 16'd64;
   localparam logic [15:0] STATUS_PSP_VERSION_DISABLED = 16'd65;
   localparam logic [15:0] STATUS_PSP_NO_DEVICE_KEY = 16'd66;
@@ -277,6 +362,8 @@ package cryptonic_regs_pkg;
   localparam logic [15:0] STATUS_DUMMY = 16'd73;
   localparam logic [15:0] STATUS_ECN_DROP = 16'd74;
   localparam logic [15:0] STATUS_SA_DELETED = 16'd75;
+  localparam logic [15:0] STATUS_SELECTOR_MISMATCH = 16'd76;
+  localparam logic [15:0] STATUS_CLEAR_NOT_ACCEPTED = 16'd77;
   localparam logic [15:0] STATUS_NO_BUFFER = 16'd96;
   localparam logic [15:0] STATUS_TOO_BIG = 16'd97;
   localparam logic [15:0] STATUS_QUEUE_OFF = 16'd98;
@@ -295,11 +382,27 @@ package cryptonic_regs_pkg;
   localparam logic [15:0] SOURCE_PORT_POLICY_ENTROPY = 16'd0;
   localparam logic [15:0] SOURCE_PORT_POLICY_PORTS_XOR = 16'd1;
   localparam logic [15:0] SOURCE_PORT_POLICY_FIXED = 16'd2;
+  localparam logic [15:0] SOURCE_PORT_POLICY_TABLE = 16'd3;
 
   // ReceivedProtocol
   localparam logic [15:0] RECEIVED_PROTOCOL_CLEAR = 16'd0;
   localparam logic [15:0] RECEIVED_PROTOCOL_ESP = 16'd1;
   localparam logic [15:0] RECEIVED_PROTOCOL_PSP = 16'd2;
+
+  // ChecksumState
+  localparam logic [15:0] CHECKSUM_STATE_NOT_CHECKED = 16'd0;
+  localparam logic [15:0] CHECKSUM_STATE_GOOD = 16'd1;
+  localparam logic [15:0] CHECKSUM_STATE_BAD = 16'd2;
+
+  // HashKind
+  localparam logic [15:0] HASH_KIND_NONE = 16'd0;
+  localparam logic [15:0] HASH_KIND_IPV4 = 16'd1;
+  localparam logic [15:0] HASH_KIND_IPV4_TCP = 16'd2;
+  localparam logic [15:0] HASH_KIND_IPV4_UDP = 16'd3;
+  localparam logic [15:0] HASH_KIND_IPV6 = 16'd4;
+  localparam logic [15:0] HASH_KIND_IPV6_TCP = 16'd5;
+  localparam logic [15:0] HASH_KIND_IPV6_UDP = 16'd6;
+  localparam logic [15:0] HASH_KIND_SPI = 16'd7;
 
   // Opcode
   localparam logic [15:0] OPCODE_CAPABILITIES = 16'd1;
@@ -332,20 +435,34 @@ package cryptonic_regs_pkg;
 
   // SaProtocol
   localparam logic [15:0] SA_PROTOCOL_ESP = 16'd1;
+  localparam logic [15:0] SA_PROTOCOL_PSP = 16'd2;
 
   // Mode
   localparam logic [15:0] MODE_TUNNEL = 16'd0;
   localparam logic [15:0] MODE_TRANSPORT = 16'd1;
+  localparam logic [15:0] MODE_BEET = 16'd2;
 
   // Cipher
   localparam logic [15:0] CIPHER_AES_GCM_128 = 16'd0;
   localparam logic [15:0] CIPHER_AES_GCM_192 = 16'd1;
   localparam logic [15:0] CIPHER_AES_GCM_256 = 16'd2;
+  localparam logic [15:0] CIPHER_AES_GMAC_128 = 16'd3;
+  localparam logic [15:0] CIPHER_AES_GMAC_192 = 16'd4;
+  localparam logic [15:0] CIPHER_AES_GMAC_256 = 16'd5;
 
   // DfPolicy
   localparam logic [15:0] DF_POLICY_COPY = 16'd0;
   localparam logic [15:0] DF_POLICY_SET = 16'd1;
   localparam logic [15:0] DF_POLICY_CLEAR = 16'd2;
+
+  // EcnPolicy
+  localparam logic [15:0] ECN_POLICY_COPY = 16'd0;
+  localparam logic [15:0] ECN_POLICY_NOT_CAPABLE = 16'd1;
+
+  // FlowLabelPolicy
+  localparam logic [15:0] FLOW_LABEL_POLICY_FIXED = 16'd0;
+  localparam logic [15:0] FLOW_LABEL_POLICY_COPY = 16'd1;
+  localparam logic [15:0] FLOW_LABEL_POLICY_HASH = 16'd2;
 
   // SaOperation
   localparam logic [15:0] SA_OPERATION_INSTALL = 16'd1;

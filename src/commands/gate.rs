@@ -382,6 +382,7 @@ fn psp_transmit(spi: u32, psp: &PspSa, queue: &mut QueuePair, place: &str) -> Re
         SourcePortPolicy::Entropy => SourcePort::Entropy,
         SourcePortPolicy::PortsXor => SourcePort::PortsXor,
         SourcePortPolicy::Fixed => SourcePort::Fixed(psp.source_port),
+        SourcePortPolicy::Table => SourcePort::Table,
     };
     Ok(PspTransmit { crypt_offset: psp.crypt_offset, source_port, ..PspTransmit::new(id) })
 }

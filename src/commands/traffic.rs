@@ -468,9 +468,9 @@ fn esp(
     random.fill(key.as_mut());
     random.fill(&mut salt);
     let key_bytes = match cipher {
-        Cipher::AesGcm128 => 16,
-        Cipher::AesGcm192 => 24,
-        Cipher::AesGcm256 => 32,
+        Cipher::AesGcm128 | Cipher::AesGmac128 => 16,
+        Cipher::AesGcm192 | Cipher::AesGmac192 => 24,
+        Cipher::AesGcm256 | Cipher::AesGmac256 => 32,
     };
     let configuration = |direction| -> Result<SaConfiguration> {
         Ok(SaConfiguration {

@@ -121,7 +121,7 @@ pub(super) fn sa(table: &mut Table<'_>, direction: Direction, notes: &mut Vec<St
         (Mode::Tunnel, None) if direction == Direction::Out => {
             return Err(table.error("`tunnel` is missing: mode \"tunnel\" needs the outer addresses"));
         }
-        (Mode::Transport, Some(item)) => {
+        (Mode::Transport | Mode::Beet, Some(item)) => {
             return Err(item.error("mode \"transport\" keeps the packet's own header; `tunnel` has no place"));
         }
         (_, None) => None,

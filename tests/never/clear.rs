@@ -43,7 +43,7 @@ fn no_fault_of_a_descriptor_lets_the_packet_out() {
         ("not the last descriptor", sa.with_end_of_packet(false), good, 0, Status::BadDescriptor),
         ("clear, not the last", clear.with_end_of_packet(false), 0, 0, Status::BadDescriptor),
         ("length 0", sa.with_length(0), good, 0, Status::BadDescriptor),
-        ("reserved word", sa, good, 1, Status::BadDescriptor),
+        ("reserved word", sa, good, 1 << 63, Status::BadDescriptor),
         ("too long", sa.with_length(oversize), good, 0, Status::TooLong),
         ("length cut into the packet", sa.with_length(100), good, 0, Status::NotIp),
         ("not IP from here on", sa.with_length(13), good, 0, Status::NotIp),
@@ -65,7 +65,8 @@ fn no_fault_of_a_descriptor_lets_the_packet_out() {
             let expected =
                 if queue.index == 6 && control.security() == 2 { Status::BadDescriptor } else { status };
             let address = queue.frame(&frame);
-            let words = [address, control.into_bits(), security, reserved, 1, 2, 0, 0];
+            let extent = u64::from(control.length()) | reserved;
+            let words = [address, control.into_bits(), security, extent, 1, 2, 0, 0];
             assert_eq!(queue.send(words), Some(expected), "{name}, queue {}", queue.index);
             assert!(queue.status().enabled(), "{name}: a packet's fault does not stop the queue");
         }
@@ -78,12 +79,12 @@ fn no_fault_of_a_descriptor_lets_the_packet_out() {
     let past_the_end = control(short.len(), Security::PspKey)
         .with_psp_crypt_offset(63)
         .with_psp_source_port_policy(SourcePortPolicy::Fixed.number() as u8);
-    let status = wide.send([address, past_the_end.into_bits(), spi, 0, 1, 2, 0, 0]);
+    let status = wide.send([address, past_the_end.into_bits(), spi, short.len() as u64, 1, 2, 0, 0]);
     assert_eq!(status, Some(Status::TransmitCryptOffset));
 
     // A key longer than that of its version.
     let address = wide.frame(&frame);
-    let status = wide.send([address, psp.into_bits(), spi, 0, 1, 2, 3, 4]);
+    let status = wide.send([address, psp.into_bits(), spi, frame.len() as u64, 1, 2, 3, 4]);
     assert_eq!(status, Some(Status::BadPspKey));
     assert!(a.wire.frames().is_empty());
 }
@@ -100,16 +101,16 @@ fn memory_that_the_device_may_not_read_sends_nothing() {
     for address in [0, 8, end, end - 10, queue.iova - 10, u64::MAX, u64::MAX - 100, 1 << 63, inside | 1 << 60]
     {
         assert_eq!(
-            queue.send([address, sa, reference(out), 0, 0, 0, 0, 0]),
+            queue.send([address, sa, reference(out), frame.len() as u64, 0, 0, 0, 0]),
             Some(Status::DmaFault),
             "{address:#x}"
         );
     }
-    assert_eq!(queue.send([inside, sa, reference(out), 0, 0, 0, 0, 0]), Some(Status::Ok));
+    assert_eq!(queue.send([inside, sa, reference(out), frame.len() as u64, 0, 0, 0, 0]), Some(Status::Ok));
     assert_eq!(a.wire.frames().len(), 1);
 
     // The ring itself goes away under the device: the queue stops, and nothing leaves.
-    queue.put([inside, sa, reference(out), 0, 0, 0, 0, 0]);
+    queue.put([inside, sa, reference(out), frame.len() as u64, 0, 0, 0, 0]);
     queue.host.dma_unmap(queue.iova).expect("unmap");
     queue.ring();
     queue.settle();

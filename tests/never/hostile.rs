@@ -558,7 +558,7 @@ fn packets_without_end_that_never_ask_for_a_completion() {
         let quiet = control(frame.len(), Security::Clear).with_report(false).into_bits();
         for _ in 0..(1 << 16) / 128 + 2 {
             for _ in 0..128 {
-                queue.put([at, quiet, 0, 0, 0, 0, 0, 0]);
+                queue.put([at, quiet, 0, 60, 0, 0, 0, 0]);
             }
             queue.ring();
             world.drain();
@@ -566,7 +566,7 @@ fn packets_without_end_that_never_ask_for_a_completion() {
         }
         assert!(queue.completion().is_none() && queue.status().enabled());
         let asked = control(frame.len(), Security::Clear).into_bits();
-        assert_eq!(queue.send([at, asked, 0, 0, 0, 0, 0, 0]), Some(Status::Ok));
+        assert_eq!(queue.send([at, asked, 0, 60, 0, 0, 0, 0]), Some(Status::Ok));
     });
 }
 

@@ -64,7 +64,7 @@ pub struct Completion {
 pub struct Hardware {
     registers: [u32; 0x400 / 4],
     scratch: [u32; SCRATCH_BYTES as usize / 4],
-    pub parameters: [u64; 18],
+    pub parameters: [u64; SaParameters::WORDS],
     pub reply: Vec<u64>,
     pub queue: VecDeque<Command>,
     pending: bool,
@@ -99,7 +99,7 @@ impl Hardware {
         Hardware {
             registers: [0; 0x100],
             scratch: [0xdead_beef; SCRATCH_BYTES as usize / 4],
-            parameters: [0; 18],
+            parameters: [0; SaParameters::WORDS],
             reply: vec![0; HOST_WORDS],
             queue: VecDeque::new(),
             pending: false,
@@ -257,8 +257,9 @@ impl Hardware {
                 let secrets = self.wide(SA_HOST_LOW.offset, SA_HOST_HIGH.offset);
                 assert_eq!(secrets, PARAMETERS + SaParameters::PUBLIC_BYTES as u64);
                 assert_eq!(slot.generation, 0, "an install over an SA");
-                let mut words = [0; 18];
-                words[..12].copy_from_slice(&self.scratch_words(scratch, 12));
+                let mut words = [0; SaParameters::WORDS];
+                words[..SaParameters::PUBLIC_WORDS]
+                    .copy_from_slice(&self.scratch_words(scratch, SaParameters::PUBLIC_WORDS));
                 let sa = SaParameters::of_words(&words);
                 let new = Slot {
                     generation: self.generation + 1,
@@ -416,7 +417,7 @@ pub fn command(opcode: Opcode, argument_0: u64) -> Command {
     let (parameters, reply) = match opcode {
         Opcode::Capabilities => (0, 32),
         Opcode::Statistics => (0, 48),
-        Opcode::SaInstall => (144, 0),
+        Opcode::SaInstall => (SaParameters::BYTES as u32, 0),
         Opcode::SaQuery => (0, 32),
         Opcode::PspAllocate => (0, 40 * (argument_0 as u32).min(2048)),
         Opcode::PspTestKeyLoad => (64, 0),

@@ -1,7 +1,7 @@
 //! Any command: no panic, one completion, a defined status (the hardware checks each).
 
 use cryptonic_fw::Firmware;
-use cryptonic_regs::admin::{Command, Opcode};
+use cryptonic_regs::admin::{Command, Opcode, SaParameters};
 use proptest::prelude::*;
 
 use crate::hardware::{EngineName, Forced, Hardware, booted, command, inbound, outbound};
@@ -24,10 +24,10 @@ fn any_command() -> impl Strategy<Value = Command> {
 }
 
 /// Right parameters with some bit flipped, or any words.
-fn any_parameters() -> impl Strategy<Value = [u64; 18]> {
-    let near = (any::<bool>(), 0..12usize, 0..64u32, any::<bool>(), 256..300u32);
+fn any_parameters() -> impl Strategy<Value = [u64; SaParameters::WORDS]> {
+    let near = (any::<bool>(), 0..SaParameters::PUBLIC_WORDS, 0..64u32, any::<bool>(), 256..300u32);
     prop_oneof![
-        prop::array::uniform18(any::<u64>()),
+        prop::array::uniform24(any::<u64>()),
         near.prop_map(|(out, index, bit, flip, spi)| {
             let mut words = if out { outbound(spi) } else { inbound(spi) }.to_words();
             words[index] ^= u64::from(flip) << bit;

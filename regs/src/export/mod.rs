@@ -30,6 +30,7 @@ pub(crate) const SPACES: &[Space] = &[
 
 pub(crate) const RECORDS: &[Record] = &[
     descriptor::TransmitDescriptor::ROW,
+    descriptor::TransmitInline64Descriptor::ROW,
     descriptor::TransmitKeyDescriptor::ROW,
     descriptor::ReceiveDescriptor::ROW,
     completion::TransmitCompletion::ROW,
@@ -55,6 +56,8 @@ pub(crate) const ENUMERATIONS: &[Enumeration] = &[
     descriptor::Security::ROW,
     descriptor::SourcePortPolicy::ROW,
     completion::ReceivedProtocol::ROW,
+    completion::ChecksumState::ROW,
+    completion::HashKind::ROW,
     admin::Opcode::ROW,
     admin::AdminStatus::ROW,
     admin::Direction::ROW,
@@ -62,6 +65,8 @@ pub(crate) const ENUMERATIONS: &[Enumeration] = &[
     admin::Mode::ROW,
     admin::Cipher::ROW,
     admin::DfPolicy::ROW,
+    admin::EcnPolicy::ROW,
+    admin::FlowLabelPolicy::ROW,
     firmware::SaOperation::ROW,
     firmware::PspOperation::ROW,
     firmware::Outcome::ROW,
