@@ -1,7 +1,7 @@
 //! Memory that a host and a device both reach.
 //!
-//! The other side may write at any time, so no Rust reference to these bytes is ever made: words are
-//! accessed atomically, ranges are copied out or in with volatile accesses. Offsets are checked; an access
+//! The other side may write at any time, so no Rust reference to these bytes is ever made but as atomics: words
+//! are accessed atomically, ranges are copied out or in with volatile accesses. Offsets are checked; an access
 //! outside is [`OutOfBounds`] and touches nothing.
 
 use std::fs::File;
@@ -107,6 +107,17 @@ impl SharedMemory {
             unsafe { AtomicU64::from_ptr(first.add(index)) }.store(word.to_le(), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// `count` 8-byte aligned words from `offset` on, for runs of them with one check. Each holds a little-endian
+    /// number.
+    #[inline(always)]
+    pub fn atomics(&self, offset: usize, count: usize) -> Result<&[AtomicU64], OutOfBounds> {
+        let first = self.words(offset, count)?;
+        // SAFETY: `words` checked that the whole range is aligned and within the mapping, which lives as long as
+        // `self`. Atomics may change under a shared reference; both sides access words atomically or copy with
+        // volatile accesses.
+        Ok(unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>(), count) })
     }
 
     /// Copies out `bytes.len()` bytes from `offset` on.
@@ -324,6 +335,8 @@ mod tests {
         assert_eq!(memory.read_words(4088, &mut [0; 2]), Err(OutOfBounds));
         assert_eq!(memory.write_words(4, &[0; 2]), Err(OutOfBounds));
         assert_eq!(memory.write_words(usize::MAX - 7, &[0; 1]), Err(OutOfBounds));
+        assert!(memory.atomics(4088, 2).is_err() && memory.atomics(4, 1).is_err());
+        assert!(memory.atomics(4088, 1).is_ok() && memory.atomics(0, usize::MAX).is_err());
     }
 
     #[test]
