@@ -8,7 +8,7 @@ use std::error::Error;
 use cryptonic::device::{self, DeviceName};
 use cryptonic_driver::{
     Cipher, Direction, Mode, Nic, OuterHeader, Protection, QueuePair, QueuePairOptions, SaConfiguration,
-    SaHandle, Salt, SecretKey, Status, Time, TransmitPacket,
+    SaHandle, SecretKey, Status, Time, TransmitPacket,
 };
 use cryptonic_hwmodel::Parameters;
 
@@ -59,21 +59,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// An ESP tunnel with a key that nobody must use for anything else.
 fn install(nic: &mut Nic) -> Result<SaHandle, Box<dyn Error>> {
+    let key = SecretKey::new(&[0x42; 16]).ok_or("16 bytes are a key")?;
     Ok(nic.install_sa(SaConfiguration {
-        direction: Direction::Out,
-        mode: Mode::Tunnel,
-        cipher: Cipher::AesGcm128,
-        key: SecretKey::new(&[0x42; 16]).ok_or("16 bytes are a key")?,
-        salt: Salt([1, 2, 3, 4]),
-        spi: 0x1001,
-        icv_bytes: 16,
         esn: true,
-        sequence: 0,
-        replay_window: 0,
-        destination: None,
         outer: Some(OuterHeader::new("192.0.2.1".parse()?, "192.0.2.2".parse()?)),
-        receive_queue: 0,
-        cookie: 0,
+        ..SaConfiguration::new(Direction::Out, Mode::Tunnel, Cipher::AesGcm128, key, [1, 2, 3, 4], 0x1001)
     })?)
 }
 

@@ -2,7 +2,7 @@
 
 use cryptonic_driver::{
     Cipher, DfPolicy, Direction, Mode, Nic, OpenOptions, OuterHeader, Protection, PspDeviceKeys, PspTransmit,
-    QueuePair, QueuePairOptions, Received, ReceivedProtocol, SaConfiguration, SaHandle, Salt, SecretKey,
+    QueuePair, QueuePairOptions, Received, ReceivedProtocol, SaConfiguration, SaHandle, SecretKey,
     SourcePort, Status, Time, TransmitPacket, Wake,
 };
 use cryptonic_hwmodel::{NicId, Parameters, World};
@@ -66,23 +66,20 @@ fn udp_frame(payload: usize) -> Vec<u8> {
 
 fn esp(direction: Direction, mode: Mode) -> SaConfiguration {
     SaConfiguration {
-        direction,
-        mode,
-        cipher: Cipher::AesGcm128,
-        key: SecretKey::new(&[0x42; 16]).expect("16 bytes"),
-        salt: Salt([1, 2, 3, 4]),
-        spi: 0x1001,
-        icv_bytes: 16,
-        esn: false,
-        sequence: 0,
         replay_window: if direction == Direction::In { 64 } else { 0 },
-        destination: None,
         outer: (mode == Mode::Tunnel && direction == Direction::Out).then(|| OuterHeader {
             df: DfPolicy::Copy,
             ..OuterHeader::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
         }),
-        receive_queue: 0,
         cookie: if direction == Direction::In { 0xc00c } else { 0 },
+        ..SaConfiguration::new(
+            direction,
+            mode,
+            Cipher::AesGcm128,
+            SecretKey::new(&[0x42; 16]).expect("16 bytes"),
+            [1, 2, 3, 4],
+            0x1001,
+        )
     }
 }
 

@@ -13,7 +13,7 @@ cargo build --quiet --release -p cryptonic-driver --example instructions
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 valgrind --tool=callgrind --callgrind-out-file=/dev/null --collect-atstart=no \
-    --toggle-collect='instructions::measured_*' target/release/examples/instructions 1000 2>"$log" >/dev/null
+    --toggle-collect='instructions::measured_*' "${CARGO_TARGET_DIR:-target}/release/examples/instructions" 1000 2>"$log" >/dev/null
 collected=$(sed -n 's/.*Collected : *\([0-9]*\).*/\1/p' "$log")
 [ -n "$collected" ] || { cat "$log" >&2; exit 1; }
 found=$((collected / packets))

@@ -13,8 +13,8 @@
 mod fake;
 
 use cryptonic_driver::{
-    Nic, OpenOptions, Protection, QueueError, QueuePair, QueuePairOptions, Received, SaHandle,
-    TransmitPacket, Transmitted,
+    Cipher, Direction, Mode, Nic, OpenOptions, Protection, QueueError, QueuePair, QueuePairOptions, Received,
+    SaConfiguration, SaHandle, SecretKey, TransmitPacket, Transmitted,
 };
 
 const BURST: usize = 32;
@@ -51,21 +51,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bursts: u64 = std::env::args().nth(1).map_or(Ok(1_000), |count| count.parse())?;
     let fake = fake::Fake::new();
     let mut nic = Nic::open(fake.host(), OpenOptions::default())?;
-    let sa = nic.install_sa(cryptonic_driver::SaConfiguration {
-        direction: cryptonic_driver::Direction::Out,
-        mode: cryptonic_driver::Mode::Transport,
-        cipher: cryptonic_driver::Cipher::AesGcm128,
-        key: cryptonic_driver::SecretKey::new(&[7; 16]).ok_or("key")?,
-        salt: [1, 2, 3, 4].into(),
-        spi: 0x1001,
-        icv_bytes: 16,
+    let sa = nic.install_sa(SaConfiguration {
         esn: true,
-        sequence: 0,
         replay_window: 0,
-        destination: None,
-        outer: None,
-        receive_queue: 0,
-        cookie: 0,
+        ..SaConfiguration::new(
+            Direction::Out,
+            Mode::Transport,
+            Cipher::AesGcm128,
+            SecretKey::new(&[7; 16]).ok_or("key")?,
+            [1, 2, 3, 4],
+            0x1001,
+        )
     })?;
     let mut queue = nic.create_queue_pair(QueuePairOptions::default())?;
     let mut batch = Vec::with_capacity(BURST);

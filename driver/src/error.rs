@@ -6,6 +6,8 @@ use cryptonic_regs::Status;
 use cryptonic_regs::admin::{AdminStatus, Opcode};
 use thiserror::Error;
 
+use crate::Unsupported;
+
 /// Why an operation of a [`crate::Nic`] failed.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -62,8 +64,8 @@ pub enum Error {
     #[error("no I/O addresses are left")]
     AddressesExhausted,
     /// The device cannot do this; its capabilities say so.
-    #[error("the device does not support {0}")]
-    Unsupported(&'static str),
+    #[error("{0}")]
+    Unsupported(#[from] Unsupported),
     /// An argument is out of range.
     #[error("{0}")]
     Argument(&'static str),
@@ -157,9 +159,20 @@ pub enum QueueError {
     /// A buffer or a key of another queue pair.
     #[error("the buffer or key belongs to another queue pair")]
     Foreign,
-    /// A PSP key needs transmit descriptors of stride 64.
-    #[error("a key in the descriptor needs a stride of 64")]
+    /// A PSP key needs transmit descriptors of stride 64, with a cookie of stride 128.
+    #[error("a key in the descriptor needs a stride of 64, a key and a cookie need 128")]
     NoRoomForKey,
+    /// The device cannot do this; its capabilities say so.
+    #[error("the device does not support {0}")]
+    Unsupported(&'static str),
+    /// A frame of more descriptors than the device or the ring takes.
+    #[error("a frame of {descriptors} descriptors, where {most} are the most")]
+    ChainTooLong {
+        /// How many.
+        descriptors: usize,
+        /// The most there may be.
+        most: usize,
+    },
     /// The PSP key was removed.
     #[error("the PSP key was removed")]
     UnknownKey,
@@ -217,6 +230,14 @@ quarantine! {
     UnknownProtocol = "unknown_protocol", "a completion's protocol is unknown";
     /// An SA slot or generation that no SA has.
     SaOutOfRange = "sa_out_of_range", "a completion's SA is out of range";
+    /// A transmit completion that ends inside a packet.
+    InsidePacket = "inside_packet", "a completion ends inside a packet";
+    /// A frame that goes on where the queue pair, or the contract, does not let it.
+    FrameTooLong = "frame_too_long", "a received frame takes more buffers than it may";
+    /// Completions of one frame that contradict each other.
+    FrameContradiction = "frame_contradiction", "the completions of a received frame contradict each other";
+    /// A kind of hash, or the state of a checksum, that is none.
+    UnknownMetadata = "unknown_metadata", "a completion's hash kind or checksum state is unknown";
     /// The device stopped the pair itself; the cause is in [`crate::QueuePair::device_cause`].
     DeviceStopped = "device_stopped", "the device stopped the queue pair";
 }

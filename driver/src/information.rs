@@ -4,10 +4,11 @@ use std::fmt;
 
 use cryptonic_pci::HostError;
 use cryptonic_regs::bar0::{
-    BLOCK_TABLE, BLOCK_TABLE_ENTRY_BYTES, BLOCKS, CIPHER_CAPABILITY, CONTRACT_VERSION, CipherCapability,
-    ContractVersion, DESCRIPTOR_CAPABILITY, DEVICE_KIND, DescriptorCapability, DeviceKind, FRAME_BYTES_MAX,
-    LINE_RATE_MBPS, MAC_ADDRESS, MAGIC, MAGIC_VALUE, PROTOCOL_CAPABILITY, ProtocolCapability,
-    QUEUE_CAPABILITY, QUEUE_PAIRS_MAX, QueueCapability, REPLAY_WINDOW_MAX, SA_SLOTS, SERIAL,
+    BLOCK_TABLE, BLOCK_TABLE_ENTRY_BYTES, BLOCKS, CHAIN_CAPABILITY, CIPHER_CAPABILITY, CONTRACT_VERSION,
+    ChainCapability, CipherCapability, ContractVersion, DESCRIPTOR_CAPABILITY, DEVICE_KIND,
+    DescriptorCapability, DeviceKind, FRAME_BYTES_MAX, LINE_RATE_MBPS, MAC_ADDRESS, MAGIC, MAGIC_VALUE,
+    PROTOCOL_CAPABILITY, ProtocolCapability, QUEUE_CAPABILITY, QUEUE_PAIRS_MAX, QueueCapability,
+    REPLAY_WINDOW_MAX, SA_SLOTS, SEGMENTED_BYTES_MAX, SERIAL,
 };
 use cryptonic_regs::{Block, CONTRACT_MAJOR, Register, Value};
 
@@ -61,6 +62,10 @@ pub struct Capabilities {
     pub frame_bytes_max: u32,
     /// Line rate in Mb/s.
     pub line_rate_mbps: u32,
+    /// The longest chains.
+    pub chain: ChainCapability,
+    /// Most bytes of a frame that the device cuts into segments.
+    pub segmented_bytes_max: u32,
 }
 
 /// The limits that firmware sets.
@@ -121,6 +126,8 @@ impl Capabilities {
             replay_window_max: shared.read(REPLAY_WINDOW_MAX)?,
             frame_bytes_max: shared.read(FRAME_BYTES_MAX)?,
             line_rate_mbps: shared.read(LINE_RATE_MBPS)?,
+            chain: shared.read(CHAIN_CAPABILITY)?,
+            segmented_bytes_max: shared.read(SEGMENTED_BYTES_MAX)?,
         };
         let queue = capabilities.queue;
         let check = |name, value: u64, low: u64, high: u64| {
@@ -147,7 +154,9 @@ impl Capabilities {
             ("replay_window_max", self.replay_window_max.into()),
             ("frame_bytes_max", self.frame_bytes_max.into()),
             ("line_rate_mbps", self.line_rate_mbps.into()),
+            ("segmented_bytes_max", self.segmented_bytes_max.into()),
         ]);
+        fields(&mut all, self.chain);
         all.into_iter()
     }
 }

@@ -31,30 +31,45 @@ mod information;
 mod ledger;
 mod nic;
 mod psp;
+mod psp_keys;
 mod queue;
 mod receive;
+mod receive_ring;
+mod region;
 mod sa;
+mod sa_configuration;
 mod secret;
 mod shared;
 mod statistics;
+mod steering;
+mod support;
 mod transmit;
+mod transmit_ring;
 
 pub use cryptonic_pci::host::Wake;
 pub use cryptonic_pci::{Host, Time};
 pub use cryptonic_regs::Status;
-pub use cryptonic_regs::admin::{AdminStatus, Cipher, DfPolicy, Direction, Mode, Opcode};
+pub use cryptonic_regs::admin::{AdminStatus, Cipher, DfPolicy, Direction, EcnPolicy, Mode, Opcode};
 pub use cryptonic_regs::bar0::PspKeyStatus;
-pub use cryptonic_regs::completion::ReceivedProtocol;
+pub use cryptonic_regs::completion::{ChecksumState, HashKind, ReceivedProtocol};
 pub use error::{AdminAnomaly, Error, Quarantine, QueueError};
 pub use information::{Capabilities, FirmwareCapabilities, Information};
 pub use ledger::KeyLedger;
 pub use nic::{Nic, OpenOptions};
 pub use psp::{PspDeviceKeys, PspSpi};
+pub use psp_keys::PspKeyId;
 pub use queue::{QueuePair, QueuePairOptions};
 pub use receive::Received;
-pub use sa::{OuterHeader, SaConfiguration, SaHandle, SaState, Salt};
+pub use region::Region;
+pub use sa::{SaHandle, SaState};
+pub use sa_configuration::{
+    FlowLabel, Network, OuterHeader, PspSaConfiguration, SaConfiguration, Salt, Selector, UdpEncapsulation,
+};
 pub use secret::SecretKey;
 pub use statistics::Statistics;
+pub use steering::ReceiveScalingOptions;
+pub use support::Unsupported;
 pub use transmit::{
-    Protection, PspKeyId, PspTransmit, SourcePort, TransmitBuffer, TransmitPacket, Transmitted,
+    InlinePolicy, Offload, Protection, PspTransmit, PushPolicy, QueueStatistics, Reclaimed, SourcePort,
+    TransmitBuffer, TransmitPacket, Transmitted,
 };

@@ -1,7 +1,7 @@
 //! One function of the device: opening it, its controls, closing it.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use cryptonic_pci::{Host, HostError, Time};
 use cryptonic_regs::admin::{CapabilityReply, Opcode};
@@ -15,7 +15,7 @@ use crate::information::{FirmwareCapabilities, Information};
 use crate::ledger::KeyLedger;
 use crate::sa::{InstalledSa, SaHandle};
 use crate::shared::Shared;
-use crate::{Error, QueuePair, QueuePairOptions};
+use crate::{Error, QueuePair, QueuePairOptions, Unsupported};
 
 /// How to open a device.
 #[derive(Clone, Debug)]
@@ -125,7 +125,7 @@ impl Nic {
     pub fn set_mac_loopback(&mut self, on: bool) -> Result<(), Error> {
         self.alive()?;
         if on && !self.information.capabilities.protocol.mac_loopback() {
-            return Err(Error::Unsupported("MAC loopback"));
+            return Err(Unsupported::one("MAC loopback").into());
         }
         self.shared.write(CONTROL, Control::new().with_enable(true).with_mac_loopback(on))?;
         // The write is posted; what is read back comes after it.
@@ -199,6 +199,10 @@ impl Nic {
             let writes = self.shared.unmap(&queue.writes);
             queue.zeroise_rings();
             note(reads.and(writes).map_err(Error::from));
+        }
+        let regions = self.shared.regions.take();
+        for region in regions.iter().filter_map(Weak::upgrade) {
+            note(self.shared.unmap(&region.arena).map_err(Error::from));
         }
         note(self.admin.close());
         result

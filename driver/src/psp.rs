@@ -9,7 +9,7 @@ use cryptonic_regs::bar0::{
 use zeroize::Zeroizing;
 
 use crate::admin::{BLOCK_BYTES, Request};
-use crate::{AdminAnomaly, Error, Nic, SecretKey};
+use crate::{AdminAnomaly, Error, Nic, SecretKey, Unsupported};
 
 /// An SPI and its key, derived by the device. The peer that sends to us gets both.
 #[derive(Debug)]
@@ -112,14 +112,14 @@ impl Nic {
     pub fn psp_receive(&mut self, versions_mask: u8, udp_port: u16) -> Result<(), Error> {
         self.alive()?;
         if versions_mask & !self.information.capabilities.protocol.psp_versions() != 0 {
-            return Err(Error::Unsupported("this version of PSP"));
+            return Err(Unsupported::one("this version of PSP").into());
         }
         let control = PspControl::new().with_receive_versions(versions_mask).with_udp_port(udp_port);
         self.shared.write(PSP_CONTROL, control)?;
         if self.shared.read(PSP_CONTROL)? == control {
             Ok(())
         } else {
-            Err(Error::Unsupported("these versions of PSP on receive"))
+            Err(Unsupported::one("these versions of PSP on receive").into())
         }
     }
 
@@ -159,7 +159,7 @@ impl Nic {
     fn psp_supported(&self, version: u8) -> Result<(), Error> {
         let protocol = self.information.capabilities.protocol;
         if !protocol.psp() || version > 3 || protocol.psp_versions() & 1 << version == 0 {
-            return Err(Error::Unsupported("this version of PSP"));
+            return Err(Unsupported::one("this version of PSP").into());
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use cryptonic_pci::host::Wake;
 use cryptonic_pci::{Bar, DmaAccess, HostError, Time};
 use cryptonic_regs::bar0::{
-    QUEUE_CONTROL, QUEUE_PAIR_STRIDE, QUEUE_STATUS, QueueControl, RECEIVE_COMPLETION_BASE, RECEIVE_RING_BASE,
+    COMPLETION_COALESCING, CompletionCoalescing, INTERRUPT_MODERATION, InterruptModeration, QUEUE_CONTROL,
+    QUEUE_PAIR_STRIDE, QUEUE_STATUS, QueueControl, RECEIVE_COMPLETION_BASE, RECEIVE_RING_BASE,
     TRANSMIT_COMPLETION_BASE, TRANSMIT_RING_BASE,
 };
 use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
@@ -18,9 +19,10 @@ use cryptonic_regs::{Register, Status, Value};
 
 use crate::information::Capabilities;
 use crate::nic::turn_off;
-use crate::receive::{Places, ReceiveSide};
+use crate::receive_ring::{ReceiveOptions, ReceiveSide};
 use crate::shared::{Arena, Shared};
-use crate::transmit::{TransmitSide, Transmitted};
+use crate::transmit::{InlinePolicy, PushPolicy, QueueStatistics, Transmitted};
+use crate::transmit_ring::{Abilities, TransmitOptions, TransmitSide};
 use crate::{Error, Quarantine, QueueError};
 
 /// Frame buffers begin at multiples of this in their arenas.
@@ -36,7 +38,7 @@ pub struct QueuePairOptions {
     pub transmit_slots: u32,
     /// Slots of the receive ring, a power of two from 2 up. As many buffers are posted.
     pub receive_slots: u32,
-    /// Bytes of a transmit descriptor: 32, or 64 with room for a PSP key.
+    /// Bytes of a transmit descriptor: 32; 64 with room for a PSP key or 32 bytes of inline data; 128.
     pub stride: u32,
     /// Bytes of a frame buffer, a power of two from 256 to 16384.
     pub buffer_bytes: u32,
@@ -44,10 +46,25 @@ pub struct QueuePairOptions {
     pub clear_allowed: bool,
     /// MSI-X vector; `None` spreads queue pairs over the vectors behind the first.
     pub vector: Option<u8>,
+    /// Which bytes of a frame stand in its descriptor.
+    pub inline: InlinePolicy,
+    /// When a descriptor is pushed.
+    pub push: PushPolicy,
+    /// A frame longer than a buffer takes several; else the device drops it.
+    pub receive_scatter: bool,
+    /// Nanoseconds, up to 65535, that a receive completion waits for others.
+    pub completion_hold_ns: u16,
+    /// As many receive completions end that wait, up to 8; 0 is 1.
+    pub completion_batch: u8,
+    /// Nanoseconds, below 2^20, that an interrupt waits for more completions after the first.
+    pub interrupt_delay_ns: u32,
+    /// As many completions end that wait; 0 is 1.
+    pub interrupt_completions: u8,
 }
 
-impl Default for QueuePairOptions {
-    fn default() -> Self {
+impl QueuePairOptions {
+    /// Rings of 256 slots of stride 32, buffers of 2048 bytes, and everything else off.
+    pub const fn new() -> Self {
         QueuePairOptions {
             index: None,
             transmit_slots: 256,
@@ -56,7 +73,20 @@ impl Default for QueuePairOptions {
             buffer_bytes: 2048,
             clear_allowed: false,
             vector: None,
+            inline: InlinePolicy::Never,
+            push: PushPolicy::Never,
+            receive_scatter: false,
+            completion_hold_ns: 0,
+            completion_batch: 0,
+            interrupt_delay_ns: 0,
+            interrupt_completions: 0,
         }
+    }
+}
+
+impl Default for QueuePairOptions {
+    fn default() -> Self {
+        QueuePairOptions::new()
     }
 }
 
@@ -71,17 +101,17 @@ pub(crate) struct QueueMemory {
     descriptor_bytes: usize,
     /// Bytes of completions at the beginning of `writes`.
     completion_bytes: usize,
-    in_flight: Cell<u32>,
+    numbers_in_flight: Cell<u64>,
 }
 
 impl QueueMemory {
-    /// Descriptors that the device may still be working on.
+    /// Sequence numbers that what the device may still be working on can take.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.in_flight.get().into()
+        self.numbers_in_flight.get()
     }
 
-    pub(crate) fn set_in_flight(&self, descriptors: u32) {
-        self.in_flight.set(descriptors);
+    pub(crate) fn set_in_flight(&self, numbers: u64) {
+        self.numbers_in_flight.set(numbers);
     }
 
     pub(crate) fn zeroise_rings(&self) {
@@ -100,6 +130,9 @@ pub struct QueuePair {
     pub(crate) transmit: TransmitSide,
     pub(crate) receive: ReceiveSide,
     pub(crate) buffer_bytes_log2: u32,
+    pub(crate) statistics: QueueStatistics,
+    pub(crate) copies: Cell<u64>,
+    pub(crate) copied_bytes: Cell<u64>,
     vector: u8,
     quarantine: Option<Quarantine>,
     device_cause: Option<Status>,
@@ -139,36 +172,60 @@ impl QueuePair {
         let writes = shared
             .arena(receive_frames + receive_slots * buffer_bytes, DmaAccess::DeviceReadsAndWrites)
             .inspect_err(|_| drop(shared.unmap(&reads)))?;
-        let memory =
-            QueueMemory { index, reads, writes, descriptor_bytes, completion_bytes, in_flight: Cell::new(0) };
+        let memory = QueueMemory {
+            index,
+            reads,
+            writes,
+            descriptor_bytes,
+            completion_bytes,
+            numbers_in_flight: Cell::new(0),
+        };
         let memory = Rc::new(memory);
+        let identity = NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed);
+        let chain = capabilities.chain;
+        let scatters = capabilities.descriptor.scatter_gather();
+        let abilities = Abilities {
+            descriptor: capabilities.descriptor,
+            protocol: capabilities.protocol,
+            chain_max: if scatters { chain.transmit_descriptors().max(1).into() } else { 1 },
+        };
         shared.queues.borrow_mut().push(memory.clone());
         // From here on dropping the pair undoes what was done.
         let mut queue = QueuePair {
             shared: shared.clone(),
-            identity: NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed),
+            identity,
             transmit: TransmitSide::new(
                 index,
-                options.transmit_slots,
-                options.stride,
-                memory.reads.iova + transmit_frames as u64,
-                transmit_frames,
-                transmit_buffers as u32,
+                TransmitOptions {
+                    slots: options.transmit_slots,
+                    stride: options.stride,
+                    frames_iova: memory.reads.iova + transmit_frames as u64,
+                    frames_offset: transmit_frames,
+                    buffers: transmit_buffers as u32,
+                    inline: options.inline,
+                    push: options.push,
+                    abilities,
+                },
             ),
             receive: ReceiveSide::new(
                 index,
-                options.receive_slots,
-                Places {
+                ReceiveOptions {
+                    slots: options.receive_slots,
+                    buffer_bytes: options.buffer_bytes,
                     ring_offset: receive_ring.next_multiple_of(64),
                     completion_offset: receive_completions,
                     frames_offset: receive_frames,
                     frames_iova: memory.writes.iova + receive_frames as u64,
+                    sa_slots: capabilities.sa_slots,
+                    chain_max: if options.receive_scatter { chain.receive_buffers().max(1) } else { 1 },
+                    identity,
                 },
-                options.buffer_bytes,
-                capabilities.sa_slots,
             ),
             memory,
             buffer_bytes_log2: options.buffer_bytes.ilog2(),
+            statistics: QueueStatistics::default(),
+            copies: Cell::new(0),
+            copied_bytes: Cell::new(0),
             vector,
             quarantine: None,
             device_cause: None,
@@ -188,9 +245,18 @@ impl QueuePair {
             self.register(RECEIVE_COMPLETION_BASE),
             writes + self.receive.completion_offset() as u64,
         )?;
+        let moderation = InterruptModeration::new()
+            .with_delay_ns(options.interrupt_delay_ns)
+            .with_completions(options.interrupt_completions);
+        shared.write(self.register(INTERRUPT_MODERATION), moderation)?;
+        let coalescing = CompletionCoalescing::new()
+            .with_hold_ns(options.completion_hold_ns)
+            .with_completions(options.completion_batch);
+        shared.write(self.register(COMPLETION_COALESCING), coalescing)?;
         let control = QueueControl::new()
             .with_enable(true)
             .with_transmit_clear_allowed(options.clear_allowed)
+            .with_receive_scatter(options.receive_scatter)
             .with_transmit_stride_log2(options.stride.ilog2() as u8)
             .with_transmit_slots_log2(options.transmit_slots.ilog2() as u8)
             .with_receive_slots_log2(options.receive_slots.ilog2() as u8)
@@ -262,7 +328,7 @@ impl QueuePair {
         self.quarantine = Some(reason);
         self.shared.count_quarantine(reason);
         let _ = self.shared.cut_off(&self.memory);
-        self.transmit.forget_keys();
+        self.transmit.keys.forget();
         self.memory.set_in_flight(0);
         QueueError::Quarantined(reason)
     }
@@ -339,7 +405,7 @@ impl QueuePair {
         if std::mem::replace(&mut self.closed, true) {
             return Ok(());
         }
-        self.transmit.forget_keys();
+        self.transmit.keys.forget();
         let off = if self.shared.closed.get() { Ok(()) } else { turn_off(&self.shared, self.memory.index) };
         let reads = self.shared.unmap(&self.memory.reads);
         let writes = self.shared.unmap(&self.memory.writes);
@@ -356,29 +422,32 @@ impl Drop for QueuePair {
 }
 
 fn check(capabilities: &Capabilities, options: QueuePairOptions) -> Result<(), Error> {
-    let (queue, descriptor) = (capabilities.queue, capabilities.descriptor);
-    let slots_max = 1 << queue.ring_slots_log2_max();
-    for slots in [options.transmit_slots, options.receive_slots] {
-        if !slots.is_power_of_two() || slots < 2 {
-            return Err(Error::Argument("the slots of a ring are a power of two from 2 up"));
-        }
-        if slots > slots_max {
-            return Err(Error::Unsupported("a ring of this size"));
-        }
-    }
-    match options.stride {
-        32 if descriptor.stride_32() => {}
-        64 if descriptor.stride_64() => {}
-        _ => return Err(Error::Unsupported("this stride")),
-    }
+    let slots = [options.transmit_slots, options.receive_slots];
     let buffer_bytes = options.buffer_bytes;
-    if !buffer_bytes.is_power_of_two() || !(256..=BUFFER_BYTES_MAX).contains(&buffer_bytes) {
-        return Err(Error::Argument("the bytes of a buffer are a power of two from 256 to 16384"));
+    let pushes = options.push != PushPolicy::Never;
+    for (holds, sentence) in [
+        (
+            slots.iter().all(|slots| slots.is_power_of_two() && *slots >= 2),
+            "the slots of a ring are a power of two from 2 up",
+        ),
+        (
+            buffer_bytes.is_power_of_two() && (256..=BUFFER_BYTES_MAX).contains(&buffer_bytes),
+            "the bytes of a buffer are a power of two from 256 to 16384",
+        ),
+        (options.stride.is_power_of_two(), "a stride is a power of two"),
+        (!pushes || options.stride >= 64, "a pushed descriptor has a stride of 64 or 128"),
+        (
+            options.inline == InlinePolicy::Never || options.stride >= 64,
+            "inline data needs a stride of 64 or 128",
+        ),
+        (options.completion_batch <= 8, "at most 8 completions wait for one another"),
+        (options.interrupt_delay_ns < 1 << 20, "an interrupt waits less than 2^20 ns"),
+    ] {
+        if !holds {
+            return Err(Error::Argument(sentence));
+        }
     }
-    if options.vector.is_some_and(|vector| vector >= queue.vectors()) {
-        return Err(Error::Unsupported("this MSI-X vector"));
-    }
-    Ok(())
+    Ok(capabilities.supports_queue(&options)?)
 }
 
 fn free_index(shared: &Shared, capabilities: &Capabilities, wanted: Option<u32>) -> Result<u32, Error> {

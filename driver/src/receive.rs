@@ -1,56 +1,41 @@
-//! The receive side of a queue pair.
-//!
-//! Every slot of the ring has a buffer of its own, whose number is its tag. A buffer is with the device, or
-//! with the caller as a [`Received`], and its tag generation rises each time it is posted.
+//! Receiving: frames, and the way of their buffers back. The ring itself is in [`crate::receive_ring`].
 
 use std::fmt;
 
+use cryptonic_pci::Bar;
 use cryptonic_pci::host::Work;
-use cryptonic_pci::memory::OutOfBounds;
-use cryptonic_pci::{Bar, SharedMemory};
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::{
-    ReceiveCompleted, ReceiveCompletion, ReceiveCompletionEnd, ReceiveSecurity, ReceiveSteering,
-    ReceivedProtocol,
+    ChecksumState, HashKind, ReceiveCompleted, ReceiveCompletion, ReceiveCompletionEnd, ReceiveSecurity,
+    ReceiveSteering, ReceivedProtocol,
 };
-use cryptonic_regs::descriptor::{ReceiveControl, ReceiveDescriptor};
-use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, RECEIVE_DOORBELL};
 
-use crate::queue::QueueMemory;
 use crate::transmit::Fault;
-use crate::{Quarantine, QueueError, QueuePair, SaHandle};
+use crate::{QueueError, QueuePair, SaHandle};
 
-/// Completions are copied out at most so many at a time.
-const BURST: usize = 32;
-/// Bits of a descriptor's control word that its completion must repeat in its first word: tag and generation.
-const TAG_MASK: u64 = 0xff_ffff_0000;
-/// Set in the private copy of a control word while the caller has the buffer: no tag has this bit, so that
-/// no completion matches.
-const HELD: u64 = 1 << 31;
-/// Statuses below are of the transmit side.
-const FIRST_STATUS: u32 = 32;
-/// One in the tag generation of a control word.
-const GENERATION_ONE: u64 = 1 << 32;
-
-/// A received frame and its buffer, which goes back with [`QueuePair::copy_out`] or
+/// A received frame and its buffers, which go back with [`QueuePair::copy_out`] or
 /// [`QueuePair::return_buffers`]. One that is dropped instead is lost to the queue pair.
-#[must_use = "the buffer must go back to its queue pair"]
+#[must_use = "the buffers must go back to their queue pair"]
 pub struct Received {
-    /// The completion as it was checked; of its last word the status, and above it the mark of the queue pair.
-    completion: Copied,
+    /// The frame's last completion as it was checked. Of its last word there are status and next header; above them
+    /// the number of buffers before the last (8 bits) and the mark of the queue pair (32 bits). With several
+    /// buffers, the upper half of the word of the SA's generation is the frame's length.
+    pub(crate) completion: [u64; ReceiveCompletion::WORDS],
 }
 
-/// A private copy of a completion, word by word as it stood in memory.
-type Copied = [[u8; 8]; ReceiveCompletion::WORDS];
+/// Bits of a completion's last word that a [`Received`] keeps.
+pub(crate) const END_KEPT: u64 =
+    ReceiveCompletionEnd::new().with_status(u16::MAX).with_next_header(u8::MAX).into_bits();
+const _: () = assert!(END_KEPT == 0xff_ffff);
 
 impl Received {
     #[inline]
     fn word(&self, index: usize) -> u64 {
-        u64::from_le_bytes(self.completion[index])
+        self.completion[index]
     }
 
     #[inline]
-    fn completed(&self) -> ReceiveCompleted {
+    pub(crate) fn completed(&self) -> ReceiveCompleted {
         ReceiveCompleted::from_bits(self.word(0))
     }
 
@@ -65,14 +50,30 @@ impl Received {
     }
 
     #[inline]
-    fn queue(&self) -> u32 {
+    pub(crate) fn queue(&self) -> u32 {
         (self.word(7) >> 32) as u32
+    }
+
+    /// Buffers of the frame before its last.
+    #[inline]
+    pub(crate) fn buffers_before(&self) -> u8 {
+        (self.word(7) >> 24) as u8
     }
 
     /// Bytes of the frame.
     #[inline]
     pub fn length(&self) -> usize {
-        self.completed().length().into()
+        if self.buffers_before() == 0 {
+            self.completed().length().into()
+        } else {
+            (self.word(6) >> 32) as usize
+        }
+    }
+
+    /// How many buffers it takes.
+    #[inline]
+    pub fn buffers(&self) -> usize {
+        usize::from(self.buffers_before()) + 1
     }
 
     /// What became of the frame. Nothing but [`Status::Ok`] is a good one.
@@ -90,6 +91,13 @@ impl Received {
     pub fn protocol(&self) -> ReceivedProtocol {
         // The number was checked when the frame was taken.
         ReceivedProtocol::of_number(self.steering().protocol().into()).unwrap_or(ReceivedProtocol::Clear)
+    }
+
+    /// Next header that the protection named: 4 and 41 after tunnel mode, 144 for what is handed up as it is
+    /// (RFC 9347), else the upper protocol; 0 for a packet without protection.
+    #[inline]
+    pub fn next_header(&self) -> u8 {
+        ReceiveCompletionEnd::from_bits(self.word(7)).next_header()
     }
 
     /// The SA that opened the packet.
@@ -114,7 +122,7 @@ impl Received {
     /// 64-bit sequence number (ESP), or 0.
     #[inline]
     pub fn sequence(&self) -> u64 {
-        self.word(2)
+        if self.steering().psp_cookie() { 0 } else { self.word(2) }
     }
 
     /// IV of the packet as a number, or 0.
@@ -127,6 +135,34 @@ impl Received {
     #[inline]
     pub fn time_picoseconds(&self) -> u64 {
         self.word(4)
+    }
+
+    /// The Toeplitz hash of the packet and what it covers, if there is one.
+    #[inline]
+    pub fn hash(&self) -> Option<(u32, HashKind)> {
+        // The number was checked when the frame was taken.
+        match HashKind::of_number(self.steering().hash_kind().into()) {
+            None | Some(HashKind::None) => None,
+            Some(kind) => Some((self.steering().hash(), kind)),
+        }
+    }
+
+    /// The checksum of the delivered packet's IPv4 header.
+    #[inline]
+    pub fn ip_checksum(&self) -> ChecksumState {
+        checksum(self.steering().ip_checksum())
+    }
+
+    /// The checksum of the delivered packet's TCP or UDP header.
+    #[inline]
+    pub fn l4_checksum(&self) -> ChecksumState {
+        checksum(self.steering().l4_checksum())
+    }
+
+    /// The checksum of the UDP header that carried ESP or PSP.
+    #[inline]
+    pub fn outer_checksum(&self) -> ChecksumState {
+        checksum(self.steering().outer_checksum())
     }
 
     /// PSP: version of the packet.
@@ -152,6 +188,18 @@ impl Received {
     pub fn psp_device_key(&self) -> u8 {
         self.steering().psp_device_key().into()
     }
+
+    /// PSP: the virtualization cookie, in the order of the wire.
+    #[inline]
+    pub fn psp_cookie(&self) -> Option<[u8; 8]> {
+        self.steering().psp_cookie().then(|| self.word(2).to_le_bytes())
+    }
+}
+
+/// The number was checked when the frame was taken.
+#[inline]
+fn checksum(number: u8) -> ChecksumState {
+    ChecksumState::of_number(number.into()).unwrap_or(ChecksumState::NotChecked)
 }
 
 impl fmt::Debug for Received {
@@ -160,6 +208,7 @@ impl fmt::Debug for Received {
             .debug_struct("Received")
             .field("status", &self.status())
             .field("length", &self.length())
+            .field("buffers", &self.buffers())
             .field("protocol", &self.protocol())
             .field("sa", &self.sa())
             .field("spi", &self.spi())
@@ -170,203 +219,19 @@ impl fmt::Debug for Received {
     }
 }
 
-/// Where the memory of a receive ring is.
-pub(crate) struct Places {
-    /// Of the ring, in what the device reads.
-    pub(crate) ring_offset: usize,
-    /// Of the completions, in what the device writes.
-    pub(crate) completion_offset: usize,
-    /// Of the first frame, in what the device writes.
-    pub(crate) frames_offset: usize,
-    /// Of the first frame, for the device.
-    pub(crate) frames_iova: u64,
-}
-
-/// Private state of the receive ring.
-pub(crate) struct ReceiveSide {
-    doorbell: u32,
-    slots_log2: u32,
-    ring_offset: usize,
-    completion_offset: usize,
-    frames_offset: usize,
-    sa_slots: u32,
-    /// Free-running counts: buffers posted, posted and announced, and completions taken.
-    produced: u32,
-    announced: u32,
-    completions: u32,
-    /// By tag: the descriptor that posts the buffer, as it stands in memory; marked [`HELD`] while it is
-    /// not posted.
-    descriptors: Box<[[u64; 2]]>,
-    /// Private copies of completions.
-    copies: Box<[Copied]>,
-    /// The ring, as it stands in memory once it is announced.
-    ring: Box<[[[u8; 8]; 2]]>,
-}
-
-impl ReceiveSide {
-    pub(crate) fn new(queue: u32, slots: u32, places: Places, buffer_bytes: u32, sa_slots: u32) -> Self {
-        let descriptor = |tag: u32| {
-            let control = ReceiveControl::new().with_length(buffer_bytes as u16).with_tag(tag as u16);
-            let address = places.frames_iova + u64::from(tag) * u64::from(buffer_bytes);
-            [address, control.into_bits() | HELD]
-        };
-        ReceiveSide {
-            doorbell: RECEIVE_DOORBELL.offset + queue * DOORBELL_PAGE_BYTES,
-            slots_log2: slots.ilog2(),
-            ring_offset: places.ring_offset,
-            completion_offset: places.completion_offset,
-            frames_offset: places.frames_offset,
-            sa_slots,
-            produced: 0,
-            announced: 0,
-            completions: 0,
-            copies: vec![[[0; 8]; ReceiveCompletion::WORDS]; BURST].into(),
-            ring: vec![[[0; 8]; 2]; slots as usize].into(),
-            descriptors: (0..slots).map(descriptor).collect(),
-        }
-    }
-
-    pub(crate) fn ring_offset(&self) -> usize {
-        self.ring_offset
-    }
-
-    pub(crate) fn completion_offset(&self) -> usize {
-        self.completion_offset
-    }
-
-    #[inline]
-    fn slots(&self) -> u32 {
-        1 << self.slots_log2
-    }
-
-    /// How many completions are there, up to `limit`, [`BURST`] and the end of the ring; and where the first is.
-    // On its own it keeps its counts in machine registers.
-    #[inline(never)]
-    fn ready(&self, memory: &SharedMemory, limit: usize) -> Result<(usize, usize), OutOfBounds> {
-        let slot = (self.completions & (self.slots() - 1)) as usize;
-        let phase = (self.completions >> self.slots_log2) & 1 == 0;
-        let start = self.completion_offset + slot * ReceiveCompletion::BYTES;
-        let most = limit.min(BURST).min(self.slots() as usize - slot);
-        let expected = ReceiveCompletionEnd::new().with_phase(phase).into_bits();
-        for count in 0..most {
-            let end = memory.read_word_acquire(start + count * ReceiveCompletion::BYTES + 56)?;
-            if ReceiveCompletionEnd::from_bits(end ^ expected).phase() {
-                return Ok((count, start));
-            }
-        }
-        Ok((most, start))
-    }
-
-    pub(crate) fn has_completion(&self, memory: &QueueMemory) -> Result<bool, OutOfBounds> {
-        Ok(self.ready(&memory.writes.memory, 1)?.0 == 1)
-    }
-
-    /// Puts a buffer back into the ring; it is posted when it is announced.
-    #[inline]
-    fn post(&mut self, tag: u16) -> Result<(), OutOfBounds> {
-        let slot = (self.produced & (self.slots() - 1)) as usize;
-        let [address, control] = self.descriptors.get_mut(usize::from(tag)).ok_or(OutOfBounds)?;
-        let place = self.ring.get_mut(slot).ok_or(OutOfBounds)?;
-        *control = ((*control & !HELD) + GENERATION_ONE) & !(GENERATION_ONE << 8);
-        *place = [address.to_le_bytes(), control.to_le_bytes()];
-        self.produced = self.produced.wrapping_add(1);
-        Ok(())
-    }
-
-    /// Copies the slots that were not announced yet into the ring.
-    fn publish(&mut self, memory: &SharedMemory) -> Result<(), OutOfBounds> {
-        let first = (self.announced & (self.slots() - 1)) as usize;
-        let count = self.produced.wrapping_sub(self.announced) as usize;
-        let head = count.min(self.ring.len() - first);
-        for run in [first..first + head, 0..count - head] {
-            let offset = self.ring_offset + run.start * ReceiveDescriptor::BYTES;
-            let slots = self.ring.get(run).ok_or(OutOfBounds)?;
-            memory.write(offset, slots.as_flattened().as_flattened())?;
-        }
-        self.announced = self.produced;
-        Ok(())
-    }
-}
-
-/// Checks a private copy of a completion, and takes its buffer from the device.
-#[inline]
-fn take(
-    descriptors: &mut [[u64; 2]],
-    copy: &Copied,
-    buffer_bytes: u32,
-    sa_slots: u32,
-) -> Result<(), Quarantine> {
-    let tag = ReceiveCompleted::from_bits(u64::from_le_bytes(copy[0])).tag();
-    let [_, descriptor] = descriptors.get_mut(usize::from(tag)).ok_or(Quarantine::TagOutOfRange)?;
-    check(*descriptor, copy, buffer_bytes, sa_slots)?;
-    *descriptor |= HELD;
-    Ok(())
-}
-
-/// Checks a private copy of a completion against the descriptor of its buffer.
-#[inline]
-fn check(descriptor: u64, copy: &Copied, buffer_bytes: u32, sa_slots: u32) -> Result<(), Quarantine> {
-    let words = copy.map(u64::from_le_bytes);
-    let completed = ReceiveCompleted::from_bits(words[0]);
-    let length = u32::from(completed.length());
-    let number = ReceiveCompletionEnd::from_bits(words[7]).status();
-    let protocol = u32::from(ReceiveSteering::from_bits(words[5]).protocol());
-    let sa_generation = words[6];
-    // An SA has a slot and a generation of 32 bits; what ESP opened has an SA, what has none names no slot.
-    let possible = if sa_generation == 0 {
-        completed.sa_index() == 0 && (protocol != ReceivedProtocol::Esp.number() || number != 0)
-    } else {
-        sa_generation >> 32 == 0 && completed.sa_index() < sa_slots
-    };
-    let matches = (words[0] ^ descriptor) & TAG_MASK == 0;
-    let good =
-        number == 0 && length.wrapping_sub(1) < buffer_bytes && protocol <= ReceivedProtocol::Psp.number();
-    if possible && matches && good { Ok(()) } else { check_closely(descriptor, copy, buffer_bytes, possible) }
-}
-
-/// What is wrong with a completion, or nothing but that its frame is not a good one.
-#[cold]
-fn check_closely(
-    descriptor: u64,
-    copy: &Copied,
-    buffer_bytes: u32,
-    sa_possible: bool,
-) -> Result<(), Quarantine> {
-    let words = copy.map(u64::from_le_bytes);
-    let completed = ReceiveCompleted::from_bits(words[0]);
-    if (words[0] ^ descriptor) & TAG_MASK != 0 {
-        let held = descriptor & HELD != 0;
-        return Err(if held { Quarantine::NotPosted } else { Quarantine::StaleGeneration });
-    }
-    let status = match Status::of_number(ReceiveCompletionEnd::from_bits(words[7]).status().into()) {
-        Some(status) if status == Status::Ok || status.number() >= FIRST_STATUS => status,
-        _ => return Err(Quarantine::UnknownStatus),
-    };
-    if u32::from(completed.length()) > buffer_bytes {
-        return Err(Quarantine::LengthTooLong);
-    }
-    if completed.length() == 0 && status == Status::Ok {
-        return Err(Quarantine::LengthZero);
-    }
-    if u32::from(ReceiveSteering::from_bits(words[5]).protocol()) > ReceivedProtocol::Psp.number() {
-        return Err(Quarantine::UnknownProtocol);
-    }
-    if sa_possible { Ok(()) } else { Err(Quarantine::SaOutOfRange) }
-}
-
 impl QueuePair {
     pub(crate) fn post_every_buffer(&mut self) -> Result<(), QueueError> {
         for tag in 0..self.receive.slots() {
-            self.receive.post(tag as u16)?;
+            self.receive.post(&self.memory.reads.memory, tag as u16)?;
         }
         self.announce_buffers()
     }
 
     /// Rings the receive doorbell, if there is something to announce.
+    #[inline]
     pub(crate) fn announce_buffers(&mut self) -> Result<(), QueueError> {
-        if self.receive.announced != self.receive.produced {
-            self.receive.publish(&self.memory.reads.memory)?;
-            self.shared.host.write32(Bar::Bar2, self.receive.doorbell, self.receive.produced)?;
+        if let Some(produced) = self.receive.announce() {
+            self.shared.host.write32(Bar::Bar2, self.receive.doorbell, produced)?;
         }
         Ok(())
     }
@@ -374,8 +239,7 @@ impl QueuePair {
     /// Rings the doorbell when enough buffers have come together.
     #[inline]
     fn announce_some(&mut self) -> Result<(), QueueError> {
-        let waiting = self.receive.produced.wrapping_sub(self.receive.announced);
-        if waiting * 8 >= self.receive.slots() && self.usable().is_ok() {
+        if self.receive.waiting() * 8 >= self.receive.slots() && self.usable().is_ok() {
             self.announce_buffers()
         } else {
             Ok(())
@@ -387,7 +251,7 @@ impl QueuePair {
         self.usable()?;
         self.announce_buffers()?;
         let before = out.len();
-        let outcome = self.take_received(out, limit);
+        let outcome = self.receive.take(&self.memory.writes.memory, out, limit);
         let taken = out.len() - before;
         match outcome {
             Ok(()) if taken == 0 => {}
@@ -398,52 +262,27 @@ impl QueuePair {
         Ok(taken)
     }
 
-    fn take_received(&mut self, out: &mut Vec<Received>, limit: usize) -> Result<(), Fault> {
-        let memory = &self.memory.writes.memory;
-        let side = &mut self.receive;
-        let (identity, buffer_bytes) = (self.identity, 1 << self.buffer_bytes_log2);
-        let mut left = limit;
-        loop {
-            let (count, start) = side.ready(memory, left)?;
-            let Some(copies) = side.copies.get_mut(..count).filter(|copies| !copies.is_empty()) else {
-                return Ok(());
-            };
-            memory.read(start, copies.as_flattened_mut().as_flattened_mut())?;
-            // All are checked where they were copied to, then moved at once.
-            let mut good = 0;
-            let mut outcome = Ok(());
-            for copy in copies.iter_mut() {
-                outcome = take(&mut side.descriptors, copy, buffer_bytes, side.sa_slots);
-                if outcome.is_err() {
-                    break;
-                }
-                let end = u64::from_le_bytes(copy[7]) & 0xffff | u64::from(identity) << 32;
-                copy[7] = end.to_le_bytes();
-                good += 1;
-            }
-            out.extend(copies.iter().take(good).map(|copy| Received { completion: *copy }));
-            outcome?;
-            side.completions = side.completions.wrapping_add(count as u32);
-            left -= count;
-        }
-    }
-
-    /// Copies bytes of a frame, from `offset` of it on, as many as there are and fit. Gives how many.
+    /// Copies bytes of a frame, from `offset` of it on, as many as there are and fit. Gives how many. The parts of a
+    /// frame of several buffers are joined.
     #[inline]
     pub fn read(&self, received: &Received, offset: usize, bytes: &mut [u8]) -> Result<usize, QueueError> {
         if received.queue() != self.identity {
             return Err(QueueError::Foreign);
         }
         let length = received.length().saturating_sub(offset).min(bytes.len());
-        let tag = usize::from(received.completed().tag());
-        let start = self.receive.frames_offset + (tag << self.buffer_bytes_log2);
-        if let Some(bytes) = bytes.get_mut(..length) {
-            self.memory.writes.memory.read(start + offset, bytes)?;
+        let bytes = bytes.get_mut(..length).unwrap_or(&mut []);
+        self.count_copy(length);
+        let memory = &self.memory.writes.memory;
+        if received.buffers_before() == 0 {
+            let start = self.receive.frame_offset(received.completed().tag());
+            memory.read(start + offset, bytes)?;
+        } else {
+            self.receive.read_joined(memory, received, offset, bytes)?;
         }
         Ok(length)
     }
 
-    /// Copies a frame out, as much as fits, and gives its buffer back. Gives how many bytes were copied.
+    /// Copies a frame out, as much as fits, and gives its buffers back. Gives how many bytes were copied.
     #[inline]
     pub fn copy_out(&mut self, received: Received, bytes: &mut [u8]) -> Result<usize, QueueError> {
         let length = self.read(&received, 0, bytes)?;
@@ -451,52 +290,44 @@ impl QueuePair {
         Ok(length)
     }
 
-    /// Gives a buffer back. The device hears of it when some have come together, and at the next
+    /// Gives a frame's buffers back. The device hears of it when some have come together, and at the next
     /// [`Self::receive`], [`Self::wait`] or [`Self::drain`].
     #[inline]
     pub fn return_buffer(&mut self, received: Received) -> Result<(), QueueError> {
-        self.repost(&received)?;
-        self.announce_some()
-    }
-
-    /// Gives buffers back. One of another queue pair ends the call, and stays with those behind it.
-    pub fn return_buffers(&mut self, all: &mut Vec<Received>) -> Result<(), QueueError> {
-        let usable = self.usable().is_ok();
-        let mut outcome = Ok(());
-        let mut returned = 0;
-        for received in all.iter() {
-            if received.queue() != self.identity {
-                outcome = Err(QueueError::Foreign);
-                break;
-            }
-            if usable {
-                self.receive.post(received.completed().tag())?;
-            }
-            returned += 1;
-        }
-        // What was posted must not be given back a second time.
-        all.drain(..returned);
-        if usable {
-            self.announce_buffers()?;
-        }
-        outcome
-    }
-
-    #[inline]
-    fn repost(&mut self, received: &Received) -> Result<(), QueueError> {
         if received.queue() != self.identity {
             return Err(QueueError::Foreign);
         }
         if self.usable().is_err() {
             return Ok(()); // Nothing is posted any more; the buffer lives as long as the pair.
         }
-        let tag = received.completed().tag();
-        Ok(self.receive.post(tag)?)
+        self.receive.post_frames(&self.memory.reads.memory, &[received], self.identity)?;
+        self.announce_some()
     }
 
-    /// Received frames whose buffers have not come back.
+    /// Gives the buffers of frames back. A frame of another queue pair ends the call, and stays with those behind it.
+    pub fn return_buffers(&mut self, all: &mut Vec<Received>) -> Result<(), QueueError> {
+        let usable = self.usable().is_ok();
+        let returned = if usable {
+            self.receive.post_frames(&self.memory.reads.memory, all, self.identity)?
+        } else {
+            all.iter().take_while(|received| received.queue() == self.identity).count()
+        };
+        // What was posted must not be given back a second time.
+        let outcome = if returned == all.len() {
+            all.clear();
+            Ok(())
+        } else {
+            all.drain(..returned);
+            Err(QueueError::Foreign)
+        };
+        if usable {
+            self.announce_buffers()?;
+        }
+        outcome
+    }
+
+    /// Buffers with received frames that have not come back.
     pub fn receive_held(&self) -> usize {
-        let posted = self.receive.produced.wrapping_sub(self.receive.completions);
-        self.receive.slots().saturating_sub(posted) as usize
+        self.receive.held()
     }
 }

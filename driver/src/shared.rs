@@ -1,7 +1,7 @@
 //! What a NIC and its queue pairs share: the host side, register access, and memory mapped for the device.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use cryptonic_pci::config::{COMMAND, COMMAND_BUS_MASTER, COMMAND_MEMORY};
 use cryptonic_pci::{Bar, DmaAccess, Host, HostError, SharedMemory, Time};
@@ -9,6 +9,7 @@ use cryptonic_regs::bar0::{MAGIC, QUEUE_CONTROL, QUEUE_PAIR_STRIDE, QueueControl
 use cryptonic_regs::{Register, Value};
 
 use crate::queue::QueueMemory;
+use crate::region::RegionMemory;
 use crate::{Error, Quarantine};
 
 /// Where I/O addresses begin: above what a machine reserves below 4 GiB.
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) command_timeout: Time,
     pub(crate) interrupts: Cell<bool>,
     pub(crate) queues: RefCell<Vec<Rc<QueueMemory>>>,
+    pub(crate) regions: RefCell<Vec<Weak<RegionMemory>>>,
     quarantines: Vec<Cell<u64>>,
     next_address: Cell<u64>,
 }
@@ -38,6 +40,7 @@ impl Shared {
             command_timeout,
             interrupts: Cell::new(false),
             queues: RefCell::new(Vec::new()),
+            regions: RefCell::new(Vec::new()),
             quarantines: Quarantine::ALL.iter().map(|_| Cell::new(0)).collect(),
             next_address: Cell::new(ADDRESSES_START),
         }

@@ -1,38 +1,31 @@
-//! The transmit side of a queue pair.
-//!
-//! Packets end in ring order, so a descriptor's tag is its slot and its tag generation counts the passes
-//! over the ring: a completion must name exactly the position that its count of descriptors leads to.
+//! Sending: packets, their buffers and pieces, and what becomes of them. The ring itself is in
+//! [`crate::transmit_ring`].
 
-use cryptonic_pci::host::Work;
+use cryptonic_pci::Bar;
+use cryptonic_pci::host::{HostError, Work};
 use cryptonic_pci::memory::OutOfBounds;
-use cryptonic_pci::{Bar, SharedMemory};
 use cryptonic_regs::Status;
-use cryptonic_regs::completion::{TransmitCompleted, TransmitCompletion, TransmitCompletionEnd};
-use cryptonic_regs::descriptor::{
-    Security, SourcePortPolicy, TransmitControl, TransmitDescriptor, TransmitPsp, TransmitSa,
-};
-use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, TRANSMIT_DOORBELL};
-use zeroize::Zeroizing;
+use cryptonic_regs::descriptor::{SourcePortPolicy, TransmitControl, TransmitExtent};
+use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 
-use crate::queue::QueueMemory;
+use crate::psp_keys::PspKeyId;
+use crate::region::Region;
+use crate::transmit_ring::{Owner, Piece};
 use crate::{Quarantine, QueueError, QueuePair, SaHandle, SecretKey};
 
-/// Byte offset of the key in a descriptor of stride 64.
-const KEY_OFFSET: usize = TransmitDescriptor::BYTES;
-/// A completion is asked for at least this often a pass over the ring.
-const REPORTS_PER_PASS: u32 = 4;
-
-/// A frame buffer of a queue pair. It is moved into the ring with its packet and comes back to the queue
-/// pair when the packet has ended.
+/// A frame buffer of a queue pair, with whatever is attached to it. It is moved into the ring with its packet
+/// and comes back to the queue pair when the packet has ended.
 #[derive(Debug)]
 pub struct TransmitBuffer {
-    queue: u32,
-    index: u32,
-    length: u32,
+    pub(crate) queue: u32,
+    pub(crate) index: u32,
+    pub(crate) length: u32,
+    /// The first attached piece, as its number in the queue pair's pool and 1; 0 if there is none.
+    pub(crate) chain: u32,
 }
 
 impl TransmitBuffer {
-    /// Bytes of the frame in it.
+    /// Bytes of the frame in the buffer itself, without what is attached to it.
     pub fn length(&self) -> usize {
         self.length as usize
     }
@@ -63,12 +56,25 @@ pub struct PspTransmit {
     pub sample: bool,
     /// The D bit.
     pub drop: bool,
+    /// The virtualization cookie, in the order of the wire; stride 128.
+    pub cookie: Option<[u8; 8]>,
+    /// The frame has its UDP and PSP headers already: the device sets SPI, IV, lengths and checksums and adds
+    /// the ICV; crypt offset, S, D and cookie are those of the frame and must not be given here.
+    pub preformatted: bool,
 }
 
 impl PspTransmit {
     /// Protection by this key, everything encrypted, source port by entropy.
     pub fn new(key: PspKeyId) -> Self {
-        PspTransmit { key, crypt_offset: 0, source_port: SourcePort::Entropy, sample: false, drop: false }
+        PspTransmit {
+            key,
+            crypt_offset: 0,
+            source_port: SourcePort::Entropy,
+            sample: false,
+            drop: false,
+            cookie: None,
+            preformatted: false,
+        }
     }
 }
 
@@ -79,37 +85,129 @@ pub enum SourcePort {
     Entropy,
     /// Source port exclusive-or destination port.
     PortsXor,
-    /// This one.
+    /// This one; in a pre-formatted frame, the one that stands there.
     Fixed(u16),
     /// An entry of the device's table, by the keyed hash of the flow.
     Table,
 }
 
-/// Names a PSP key of a queue pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PspKeyId {
-    queue: u32,
-    index: u32,
-    generation: u32,
+impl SourcePort {
+    /// The policy as the contract knows it, and the port.
+    pub(crate) fn policy(self) -> (SourcePortPolicy, u16) {
+        match self {
+            SourcePort::Entropy => (SourcePortPolicy::Entropy, 0),
+            SourcePort::PortsXor => (SourcePortPolicy::PortsXor, 0),
+            SourcePort::Fixed(port) => (SourcePortPolicy::Fixed, port),
+            SourcePort::Table => (SourcePortPolicy::Table, 0),
+        }
+    }
 }
 
-/// A packet to be sent.
+/// What the device does to a frame before it protects it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload(u32);
+
+impl Offload {
+    /// Nothing.
+    pub const NONE: Offload = Offload(0);
+    const SEGMENT_MASK: u32 = (1 << 14) - 1;
+    const IP_CHECKSUM: u32 = 1 << 16;
+    const L4_CHECKSUM: u32 = 1 << 17;
+    const DUMMY: u32 = 1 << 18;
+
+    /// Computes the checksum of the IPv4 header.
+    pub const fn ip_checksum(self) -> Self {
+        Offload(self.0 | Self::IP_CHECKSUM)
+    }
+
+    /// Computes the checksum of the TCP or UDP header.
+    pub const fn l4_checksum(self) -> Self {
+        Offload(self.0 | Self::L4_CHECKSUM)
+    }
+
+    /// Cuts the frame into segments of at most `payload_bytes` of TCP payload, 1 to 16383. A larger number is cut
+    /// to that; 0 does not segment.
+    pub const fn segments(self, payload_bytes: u16) -> Self {
+        let most =
+            if payload_bytes as u32 > Self::SEGMENT_MASK { Self::SEGMENT_MASK } else { payload_bytes as u32 };
+        Offload(self.0 & !Self::SEGMENT_MASK | most)
+    }
+
+    /// ESP in tunnel mode: the packet leaves as a dummy packet (RFC 4303 2.6).
+    pub const fn dummy(self) -> Self {
+        Offload(self.0 | Self::DUMMY)
+    }
+
+    #[inline]
+    pub(crate) fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn maximum_segment(self) -> u16 {
+        (self.0 & Self::SEGMENT_MASK) as u16
+    }
+
+    pub(crate) fn asks_checksum(self) -> bool {
+        self.0 & (Self::IP_CHECKSUM | Self::L4_CHECKSUM) != 0
+    }
+
+    pub(crate) fn asks_dummy(self) -> bool {
+        self.0 & Self::DUMMY != 0
+    }
+
+    pub(crate) fn control(self) -> TransmitControl {
+        TransmitControl::new()
+            .with_ip_checksum(self.0 & Self::IP_CHECKSUM != 0)
+            .with_l4_checksum(self.0 & Self::L4_CHECKSUM != 0)
+            .with_esp_dummy(self.0 & Self::DUMMY != 0)
+    }
+}
+
+/// Which bytes of a frame stand in the descriptor itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InlinePolicy {
+    /// None.
+    #[default]
+    Never,
+    /// The first `bytes` of each frame, as far as the slot has room.
+    Heads {
+        /// How many.
+        bytes: u8,
+    },
+    /// All of a frame that fits into the slot, none of a longer one.
+    WholeFrames,
+}
+
+/// When a descriptor is pushed into the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PushPolicy {
+    /// Never.
+    #[default]
+    Never,
+    /// When a call sends one packet of one descriptor and nothing is in flight; stride 64 or 128.
+    WhenIdle,
+}
+
+/// A packet to be sent: the bytes of its buffer, then those of what is attached to it.
 #[derive(Debug)]
 pub struct TransmitPacket {
     /// The frame.
     pub buffer: TransmitBuffer,
     /// How it is protected.
     pub protection: Protection,
-    /// Comes back when the packet has ended.
-    pub cookie: u64,
+    /// What is done to it before.
+    pub offload: Offload,
     /// Ask for a completion of its own.
     pub report: bool,
+    /// Comes back when the packet has ended.
+    pub cookie: u64,
 }
 
 impl TransmitPacket {
-    /// A packet without a completion of its own.
+    /// A packet without offloads and without a completion of its own.
+    #[inline]
     pub fn new(buffer: TransmitBuffer, protection: Protection, cookie: u64) -> Self {
-        TransmitPacket { buffer, protection, cookie, report: false }
+        TransmitPacket { buffer, protection, offload: Offload::NONE, report: false, cookie }
     }
 }
 
@@ -130,274 +228,30 @@ pub struct Transmitted {
     pub time_picoseconds: u64,
 }
 
-/// A descriptor under way.
-#[derive(Clone, Copy, Default)]
-struct Sent {
-    cookie: u64,
-    buffer: u32,
-    keyed: bool,
+/// Registered memory that comes back: its packet has ended.
+#[derive(Debug)]
+pub struct Reclaimed {
+    /// Cookie of the packet; `None` if it was given back unsent.
+    pub cookie: Option<u64>,
+    /// The memory.
+    pub region: Region,
 }
 
-struct Key {
-    /// Boxed: moving the entry must not leave copies behind.
-    words: Box<Zeroizing<[u64; 4]>>,
-    spi: u32,
-    version: u8,
-    generation: u32,
-}
-
-/// Private state of the transmit ring.
-pub(crate) struct TransmitSide {
-    doorbell: u32,
-    slots_log2: u32,
-    stride_log2: u32,
-    /// Where the first frame buffer is for the device, and in memory.
-    frames_iova: u64,
-    frames_offset: usize,
-    /// Free-running counts.
-    produced: u32,
-    retired: u32,
-    completions: u32,
-    /// Control word of the descriptor made last.
-    last_control: u64,
-    /// What is under way, by slot.
-    sent: Box<[Sent]>,
-    free: Vec<u32>,
-    keys: Vec<Option<Key>>,
-    key_generation: u32,
-}
-
-impl TransmitSide {
-    pub(crate) fn new(
-        queue: u32,
-        slots: u32,
-        stride: u32,
-        frames_iova: u64,
-        frames_offset: usize,
-        buffers: u32,
-    ) -> Self {
-        TransmitSide {
-            doorbell: TRANSMIT_DOORBELL.offset + queue * DOORBELL_PAGE_BYTES,
-            slots_log2: slots.ilog2(),
-            stride_log2: stride.ilog2(),
-            frames_iova,
-            frames_offset,
-            produced: 0,
-            retired: 0,
-            completions: 0,
-            last_control: 0,
-            sent: vec![Sent::default(); slots as usize].into(),
-            free: (0..buffers).rev().collect(),
-            keys: Vec::new(),
-            key_generation: 0,
-        }
-    }
-
-    #[inline]
-    fn slots(&self) -> u32 {
-        1 << self.slots_log2
-    }
-
-    #[inline]
-    fn in_flight(&self) -> u32 {
-        self.produced.wrapping_sub(self.retired)
-    }
-
-    /// The last word of the completion that is due next, if it is there.
-    #[inline]
-    fn due(&self, memory: &SharedMemory) -> Result<Option<(usize, TransmitCompletionEnd)>, OutOfBounds> {
-        let slot = self.completions & (self.slots() - 1);
-        let phase = (self.completions >> self.slots_log2) & 1 == 0;
-        let offset = slot as usize * TransmitCompletion::BYTES;
-        let end = TransmitCompletionEnd::from_bits(memory.read_word_acquire(offset + 24)?);
-        Ok((end.phase() == phase).then_some((offset, end)))
-    }
-
-    pub(crate) fn has_completion(&self, memory: &QueueMemory) -> Result<bool, OutOfBounds> {
-        Ok(self.due(&memory.writes.memory)?.is_some())
-    }
-
-    pub(crate) fn forget_keys(&mut self) {
-        self.keys.clear();
-    }
-
-    /// Puts packets from the front of `batch` into slots up to the end of the ring, as many as `limit`. Gives
-    /// how many, and why the next could not be put, if that is why it ended.
-    #[inline]
-    fn put_run(
-        &mut self,
-        memory: &SharedMemory,
-        batch: &[TransmitPacket],
-        limit: usize,
-        owner: Owner,
-    ) -> (usize, Result<(), QueueError>) {
-        let mask = self.slots() - 1;
-        let first = (self.produced & mask) as usize;
-        let report_mask = ((mask + 1) / REPORTS_PER_PASS).wrapping_sub(1) as usize;
-        // What grows by one from slot to slot is added, not set: the tag is above the length.
-        let mut common = TransmitControl::new()
-            .with_tag(first as u16)
-            .with_tag_generation((self.produced >> self.slots_log2) as u8)
-            .with_end_of_packet(true)
-            .into_bits();
-        let places = self.sent.get_mut(first..).unwrap_or(&mut []);
-        let count = limit.min(batch.len()).min(places.len());
-        let batch = batch.get(..count).unwrap_or(&[]);
-        let mut slot = first;
-        let mut outcome = Ok(());
-        for (packet, sent) in batch.iter().zip(places) {
-            let buffer = &packet.buffer;
-            if buffer.queue != owner.identity {
-                outcome = Err(QueueError::Foreign);
-                break;
-            }
-            let offset = slot << self.stride_log2;
-            let (how, security) = match &packet.protection {
-                Protection::Sa(handle) => (SECURITY_SA, sa_word(*handle)),
-                Protection::Clear => (SECURITY_CLEAR, 0),
-                Protection::PspKey(psp) => match put_key(&self.keys, memory, offset, psp, owner.identity) {
-                    Ok(words) => words,
-                    Err(error) => {
-                        outcome = Err(error);
-                        break;
-                    }
-                },
-            };
-            let report = if packet.report || slot & report_mask == 0 { REPORT } else { 0 };
-            let address = self.frames_iova + (u64::from(buffer.index) << owner.buffer_bytes_log2);
-            let control = common | u64::from(buffer.length) | how | report;
-            if memory.write_words(offset, &[address, control, security, u64::from(buffer.length)]).is_err() {
-                outcome = Err(QueueError::OutOfBounds);
-                break;
-            }
-            let keyed = matches!(packet.protection, Protection::PspKey(_));
-            *sent = Sent { cookie: packet.cookie, buffer: buffer.index, keyed };
-            self.last_control = control;
-            common += TAG_ONE;
-            slot += 1;
-        }
-        let put = slot - first;
-        self.produced = self.produced.wrapping_add(put as u32);
-        (put, outcome)
-    }
-
-    /// Makes the last descriptor ask for a report.
-    #[inline]
-    fn report_last(&self, memory: &SharedMemory) -> Result<(), OutOfBounds> {
-        let slot = self.produced.wrapping_sub(1) & (self.slots() - 1);
-        memory.write_word(((slot as usize) << self.stride_log2) + 8, self.last_control | REPORT)
-    }
-
-    /// Takes back the next `count` descriptors: zeroises their keys, frees their buffers.
-    #[inline]
-    fn retire(&mut self, memory: &SharedMemory, count: u32) -> Result<(), OutOfBounds> {
-        let first = (self.retired & (self.slots() - 1)) as usize;
-        let to_end = self.sent.len() - first;
-        let (head, tail) = ((count as usize).min(to_end), (count as usize).saturating_sub(to_end));
-        for run in [first..first + head, 0..tail] {
-            let sent = self.sent.get(run.clone()).ok_or(OutOfBounds)?;
-            self.free.extend(sent.iter().map(|sent| sent.buffer));
-            if self.stride_log2 != 6 {
-                continue;
-            }
-            for (sent, slot) in sent.iter().zip(run) {
-                if sent.keyed {
-                    for word in 0..4 {
-                        memory.write_word((slot << self.stride_log2) + KEY_OFFSET + word * 8, 0)?;
-                    }
-                }
-            }
-        }
-        self.retired = self.retired.wrapping_add(count);
-        Ok(())
-    }
-
-    /// Checks a completion against what is under way. Gives how many descriptors it retires, and its status.
-    #[inline]
-    fn check(
-        &self,
-        completed: TransmitCompleted,
-        end: TransmitCompletionEnd,
-    ) -> Result<(u32, Status), Quarantine> {
-        let count = u32::from(completed.descriptors());
-        if count == 0 {
-            return Err(Quarantine::NoDescriptors);
-        }
-        if count > self.in_flight() {
-            return Err(Quarantine::TooManyDescriptors);
-        }
-        let last = self.retired.wrapping_add(count - 1);
-        let (tag, mask) = (u32::from(completed.tag()), self.slots() - 1);
-        if tag != last & mask {
-            return Err(if tag > mask { Quarantine::TagOutOfRange } else { Quarantine::TagMismatch });
-        }
-        if completed.tag_generation() != (last >> self.slots_log2) as u8 {
-            return Err(Quarantine::StaleGeneration);
-        }
-        match Status::of_number(end.status().into()) {
-            Some(status) if matches!(status.number(), 0..32 | 96..) => Ok((count, status)),
-            _ => Err(Quarantine::UnknownStatus),
-        }
-    }
-}
-
-/// What marks a queue pair's buffers, and how large they are.
-#[derive(Clone, Copy)]
-struct Owner {
-    identity: u32,
-    buffer_bytes_log2: u32,
-}
-
-const TAG_ONE: u64 = 1 << 16;
-const REPORT: u64 = TransmitControl::new().with_report(true).into_bits();
-const SECURITY_CLEAR: u64 = TransmitControl::new().with_security(Security::Clear.number() as u8).into_bits();
-const SECURITY_SA: u64 = TransmitControl::new().with_security(Security::Sa.number() as u8).into_bits();
-const _: () = assert!(TransmitControl::new().with_tag(1).into_bits() == TAG_ONE);
-
-#[inline]
-fn sa_word(handle: SaHandle) -> u64 {
-    TransmitSa::new().with_index(handle.index & 0xff_ffff).with_generation(handle.generation).into_bits()
-}
-
-#[inline]
-fn key(keys: &[Option<Key>], id: PspKeyId, identity: u32) -> Result<&Key, QueueError> {
-    match keys.get(id.index as usize) {
-        _ if id.queue != identity => Err(QueueError::Foreign),
-        Some(Some(key)) if key.generation == id.generation => Ok(key),
-        _ => Err(QueueError::UnknownKey),
-    }
-}
-
-/// Puts a PSP key into the slot at `offset`. Gives the bits for the control word, and the security word.
-#[inline(never)]
-fn put_key(
-    keys: &[Option<Key>],
-    memory: &SharedMemory,
-    offset: usize,
-    psp: &PspTransmit,
-    identity: u32,
-) -> Result<(u64, u64), QueueError> {
-    if psp.crypt_offset > 63 {
-        return Err(QueueError::Argument("a crypt offset has 6 bits"));
-    }
-    let key = key(keys, psp.key, identity)?;
-    let (policy, port) = match psp.source_port {
-        SourcePort::Entropy => (SourcePortPolicy::Entropy, 0),
-        SourcePort::PortsXor => (SourcePortPolicy::PortsXor, 0),
-        SourcePort::Fixed(port) => (SourcePortPolicy::Fixed, port),
-        SourcePort::Table => (SourcePortPolicy::Table, 0),
-    };
-    let control = TransmitControl::new()
-        .with_security(Security::PspKey.number() as u8)
-        .with_psp_version(key.version)
-        .with_psp_crypt_offset(psp.crypt_offset)
-        .with_psp_source_port_policy(policy.number() as u8)
-        .with_psp_sample(psp.sample)
-        .with_psp_drop(psp.drop);
-    for (index, word) in key.words.iter().enumerate() {
-        memory.write_word(offset + KEY_OFFSET + index * 8, *word)?;
-    }
-    Ok((control.into_bits(), TransmitPsp::new().with_spi(key.spi).with_source_port(port).into_bits()))
+/// What a queue pair did, since it was created.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueStatistics {
+    /// Copies between the caller's memory and that of the device.
+    pub copies: u64,
+    /// Bytes so copied.
+    pub copied_bytes: u64,
+    /// Bytes copied into descriptors.
+    pub inline_bytes: u64,
+    /// Packets of several descriptors.
+    pub chained_packets: u64,
+    /// Descriptors pushed into the device.
+    pub pushes: u64,
+    /// Transmit doorbells rung.
+    pub doorbells: u64,
 }
 
 impl QueuePair {
@@ -405,14 +259,16 @@ impl QueuePair {
     #[inline]
     pub fn take_buffer(&mut self) -> Option<TransmitBuffer> {
         let index = self.transmit.free.pop()?;
-        Some(TransmitBuffer { queue: self.identity, index, length: 0 })
+        Some(TransmitBuffer { queue: self.identity, index, length: 0, chain: 0 })
     }
 
-    /// Gives a buffer back that is not to be transmitted.
+    /// Gives a buffer back that is not to be transmitted. Registered memory attached to it comes back through
+    /// [`Self::reclaim`].
     pub fn give_back(&mut self, buffer: TransmitBuffer) -> Result<(), QueueError> {
         if buffer.queue != self.identity {
             return Err(QueueError::Foreign);
         }
+        self.transmit.pieces.release(buffer.chain, None, &mut self.transmit.free);
         self.transmit.free.push(buffer.index);
         Ok(())
     }
@@ -424,7 +280,7 @@ impl QueuePair {
         self.append(buffer, bytes)
     }
 
-    /// Copies bytes into a buffer, behind what is in it.
+    /// Copies bytes into a buffer, behind what is in it and before what is attached to it.
     #[inline]
     pub fn append(&self, buffer: &mut TransmitBuffer, bytes: &[u8]) -> Result<(), QueueError> {
         if buffer.queue != self.identity {
@@ -436,45 +292,65 @@ impl QueuePair {
         }
         let start = self.transmit.frames_offset + ((buffer.index as usize) << self.buffer_bytes_log2);
         self.memory.reads.memory.write(start + buffer.length(), bytes)?;
+        self.count_copy(bytes.len());
         buffer.length += bytes.len() as u32;
         Ok(())
+    }
+
+    /// Puts another buffer's bytes behind everything that is in `buffer` and attached to it. A buffer that cannot be
+    /// attached comes back with the reason.
+    pub fn attach_buffer(
+        &mut self,
+        buffer: &mut TransmitBuffer,
+        more: TransmitBuffer,
+    ) -> Result<(), (QueueError, TransmitBuffer)> {
+        if buffer.queue != self.identity || more.queue != self.identity {
+            return Err((QueueError::Foreign, more));
+        }
+        if more.chain != 0 {
+            return Err((QueueError::Argument("what is attached has nothing attached itself"), more));
+        }
+        let piece = Piece::Buffer { index: more.index, length: more.length };
+        self.transmit.pieces.append(&mut buffer.chain, piece);
+        Ok(())
+    }
+
+    /// Puts registered memory behind everything that is in `buffer` and attached to it, without a copy. It comes back
+    /// through [`Self::reclaim`]. What cannot be attached comes back with the reason.
+    pub fn attach_region(
+        &mut self,
+        buffer: &mut TransmitBuffer,
+        region: Region,
+    ) -> Result<(), (QueueError, Region)> {
+        if buffer.queue != self.identity || !region.is_of(&self.shared) {
+            return Err((QueueError::Foreign, region));
+        }
+        if region.bytes() == 0 || region.bytes() > usize::from(u16::MAX) {
+            return Err((QueueError::Argument("a piece of a frame has 1 to 65535 bytes"), region));
+        }
+        self.transmit.pieces.append(&mut buffer.chain, Piece::Region(region));
+        Ok(())
+    }
+
+    /// Takes the registered memory whose packets have ended. Gives how many pieces.
+    pub fn reclaim(&mut self, out: &mut Vec<Reclaimed>) -> usize {
+        let count = self.transmit.pieces.reclaimed.len();
+        out.append(&mut self.transmit.pieces.reclaimed);
+        count
     }
 
     /// Keeps a PSP key for packets of this pair, until it is removed or the pair is closed.
     pub fn add_psp_key(&mut self, version: u8, spi: u32, key: &SecretKey) -> Result<PspKeyId, QueueError> {
         self.usable()?;
-        if crate::psp::key_bytes(version) != Some(key.bytes()) {
-            return Err(QueueError::Argument("the key does not have the length of its PSP version"));
-        }
-        if self.transmit.stride_log2 != 6 {
+        if self.transmit.stride_log2() < 6 {
             return Err(QueueError::NoRoomForKey);
         }
-        let side = &mut self.transmit;
-        let generation = side.key_generation;
-        side.key_generation = generation.wrapping_add(1);
-        let mut words = Box::new(Zeroizing::new([0; 4]));
-        words.copy_from_slice(&*key.words());
-        let key = Some(Key { words, spi, version, generation });
-        let index = match side.keys.iter().position(Option::is_none) {
-            Some(index) => index,
-            None => {
-                side.keys.push(None);
-                side.keys.len() - 1
-            }
-        };
-        if let Some(place) = side.keys.get_mut(index) {
-            *place = key;
-        }
-        Ok(PspKeyId { queue: self.identity, index: index as u32, generation })
+        self.transmit.keys.add(self.identity, version, spi, key)
     }
 
     /// Forgets a PSP key. Descriptors under way keep their copies until they are retired.
     pub fn remove_psp_key(&mut self, id: PspKeyId) -> Result<(), QueueError> {
-        key(&self.transmit.keys, id, self.identity)?;
-        if let Some(place) = self.transmit.keys.get_mut(id.index as usize) {
-            *place = None;
-        }
-        Ok(())
+        self.transmit.keys.remove(self.identity, id)
     }
 
     /// Moves packets from the front of `batch` into the ring, as many as there is space for, and rings the
@@ -485,59 +361,66 @@ impl QueuePair {
         let memory = &self.memory.reads.memory;
         let side = &mut self.transmit;
         let owner = Owner { identity: self.identity, buffer_bytes_log2: self.buffer_bytes_log2 };
-        let space = (side.slots() - side.in_flight()) as usize;
-        let (mut sent, mut outcome) = side.put_run(memory, batch, space, owner);
-        if sent < space.min(batch.len()) && outcome.is_ok() {
-            // The run ended at the end of the ring.
-            let (more, end) = side.put_run(memory, batch.get(sent..).unwrap_or(&[]), space - sent, owner);
-            sent += more;
-            outcome = end;
-        }
+        let idle = side.in_flight() == 0;
+        let before = side.produced();
+        let (sent, outcome) = side.put(memory, batch, owner);
         if sent == 0 {
             return outcome.map(|()| 0);
         }
         side.report_last(memory)?;
-        batch.drain(..sent);
-        self.memory.set_in_flight(side.in_flight());
+        if sent == batch.len() {
+            batch.clear();
+        } else {
+            batch.drain(..sent);
+        }
+        self.memory.set_in_flight(side.numbers_in_flight());
         self.shared.host.spend(Work::Burst { packets: sent as u32 });
-        self.shared.host.write32(Bar::Bar2, side.doorbell, side.produced)?;
+        let one = side.produced().wrapping_sub(before) == 1;
+        if idle && one && side.push == PushPolicy::WhenIdle && self.push()? {
+            return Ok(sent);
+        }
+        self.statistics.doorbells += 1;
+        let side = &self.transmit;
+        self.shared.host.write32(Bar::Bar2, side.doorbell, side.produced())?;
         Ok(sent)
+    }
+
+    /// Pushes the slot made last into the window whose turn it is. Gives whether the host can do that.
+    fn push(&mut self) -> Result<bool, QueueError> {
+        let side = &mut self.transmit;
+        let producer = TransmitExtent::new().with_producer(side.produced() as u16);
+        let lines = side.lines_of_last(&self.memory.reads.memory, producer)?;
+        let window = side.take_window() + self.memory.index * DOORBELL_PAGE_BYTES;
+        let count = (1usize << side.stride_log2()) / 64;
+        for (line, offset) in lines.iter().take(count).zip((window..).step_by(64)) {
+            match self.shared.host.push64(Bar::Bar2, offset, line) {
+                Ok(()) => {}
+                Err(HostError::Unsupported(_)) => {
+                    side.push = PushPolicy::Never;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.statistics.pushes += 1;
+        Ok(true)
     }
 
     /// Takes the completions that are there: one entry in `out` for each, which stands for one packet or
     /// more. Gives the number of packets.
     pub fn completed(&mut self, out: &mut Vec<Transmitted>) -> Result<usize, QueueError> {
         self.usable()?;
-        let before = self.transmit.in_flight();
-        let outcome = self.take_completions(out);
-        let after = self.transmit.in_flight();
-        if after != before {
-            self.memory.set_in_flight(after);
+        let before = out.len();
+        let outcome = self.transmit.take_completions(&self.memory, out);
+        let taken = out.get(before..).unwrap_or(&[]);
+        if !taken.is_empty() {
+            self.memory.set_in_flight(self.transmit.numbers_in_flight());
         }
         match outcome {
-            Ok(()) => Ok((before - after) as usize),
+            Ok(()) => Ok(taken.iter().map(|ended| ended.packets as usize).sum()),
             Err(Fault::Quarantine(reason)) => Err(self.put_into_quarantine(reason)),
             Err(Fault::OutOfBounds) => Err(QueueError::OutOfBounds),
         }
-    }
-
-    /// Ends, because each completion retires a descriptor at least and there are at most as many as slots.
-    fn take_completions(&mut self, out: &mut Vec<Transmitted>) -> Result<(), Fault> {
-        let memory = &self.memory.writes.memory;
-        let side = &mut self.transmit;
-        while let Some((offset, end)) = side.due(memory)? {
-            let completed = TransmitCompleted::from_bits(memory.read_word(offset)?);
-            let sequence = memory.read_word(offset + 8)?;
-            let time_picoseconds = memory.read_word(offset + 16)?;
-            let (packets, status) = side.check(completed, end)?;
-            side.completions = side.completions.wrapping_add(1);
-            let sa_index = completed.sa_index();
-            let last = (completed.tag() as usize) & (side.slots() as usize - 1);
-            let cookie = side.sent.get(last).map_or(0, |sent| sent.cookie);
-            side.retire(&self.memory.reads.memory, packets)?;
-            out.push(Transmitted { packets, cookie, status, sa_index, sequence, time_picoseconds });
-        }
-        Ok(())
     }
 
     /// Slots of the transmit ring that are free.
@@ -550,6 +433,23 @@ impl QueuePair {
     #[inline]
     pub fn in_flight(&self) -> usize {
         self.transmit.in_flight() as usize
+    }
+
+    /// What the pair did so far.
+    pub fn statistics(&self) -> QueueStatistics {
+        QueueStatistics {
+            copies: self.copies.get(),
+            copied_bytes: self.copied_bytes.get(),
+            inline_bytes: self.transmit.inline_bytes,
+            chained_packets: self.transmit.chained_packets,
+            ..self.statistics
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count_copy(&self, bytes: usize) {
+        self.copies.set(self.copies.get() + 1);
+        self.copied_bytes.set(self.copied_bytes.get() + bytes as u64);
     }
 }
 

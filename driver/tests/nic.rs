@@ -18,20 +18,17 @@ const KEY: [u8; 16] = *b"0123456789abcdef";
 
 fn configuration(direction: Direction, sequence: u64) -> SaConfiguration {
     SaConfiguration {
-        direction,
-        mode: Mode::Transport,
-        cipher: Cipher::AesGcm128,
-        key: SecretKey::new(&KEY).unwrap(),
-        salt: (*b"salt").into(),
-        spi: 0x1001,
-        icv_bytes: 16,
-        esn: false,
         sequence,
         replay_window: if direction == Direction::In { 64 } else { 0 },
-        destination: None,
-        outer: None,
-        receive_queue: 0,
         cookie: 77,
+        ..SaConfiguration::new(
+            direction,
+            Mode::Transport,
+            Cipher::AesGcm128,
+            SecretKey::new(&KEY).unwrap(),
+            *b"salt",
+            0x1001,
+        )
     }
 }
 
@@ -226,7 +223,7 @@ fn configurations_are_checked_before_the_device_sees_them() {
             "ttl",
             SaConfiguration {
                 mode: Mode::Tunnel,
-                outer: Some(OuterHeader { ttl: 0, ..OuterHeader::new(v4, v4) }),
+                outer: Some(OuterHeader { ttl: Some(0), ..OuterHeader::new(v4, v4) }),
                 ..base()
             },
         ),

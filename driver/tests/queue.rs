@@ -3,8 +3,9 @@
 mod fake;
 
 use cryptonic_driver::{
-    Error, Nic, OpenOptions, Protection, PspTransmit, Quarantine, QueueError, QueuePair, QueuePairOptions,
-    ReceivedProtocol, SaHandle, SecretKey, SourcePort, Status, Time, TransmitPacket, Wake,
+    Error, InlinePolicy, Nic, OpenOptions, Protection, PspTransmit, PushPolicy, Quarantine, QueueError,
+    QueuePair, QueuePairOptions, ReceivedProtocol, SaHandle, SecretKey, SourcePort, Status, Time,
+    TransmitPacket, Wake,
 };
 use cryptonic_regs::bar0::{QUEUE_PAIR_STRIDE, QUEUE_STATUS, QueueStatus};
 use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
@@ -19,7 +20,7 @@ const SMALL: QueuePairOptions = QueuePairOptions {
     stride: 32,
     buffer_bytes: 2048,
     clear_allowed: true,
-    vector: None,
+    ..QueuePairOptions::new()
 };
 
 fn set_up(options: QueuePairOptions) -> (Fake, Nic, QueuePair) {
@@ -180,7 +181,10 @@ fn options_are_checked() {
         QueuePairOptions { transmit_slots: 6, ..SMALL },
         QueuePairOptions { receive_slots: 1, ..SMALL },
         QueuePairOptions { receive_slots: 2048, ..SMALL },
-        QueuePairOptions { stride: 128, ..SMALL },
+        QueuePairOptions { stride: 256, ..SMALL },
+        QueuePairOptions { stride: 48, ..SMALL },
+        QueuePairOptions { push: PushPolicy::WhenIdle, ..SMALL },
+        QueuePairOptions { inline: InlinePolicy::WholeFrames, ..SMALL },
         QueuePairOptions { buffer_bytes: 32768, ..SMALL },
         QueuePairOptions { buffer_bytes: 1500, ..SMALL },
         QueuePairOptions { vector: Some(5), ..SMALL },

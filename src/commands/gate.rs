@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cryptonic_driver::{
-    Nic, OuterHeader, Protection, PspDeviceKeys, PspTransmit, QueueError, QueuePair, QueuePairOptions,
-    ReceivedProtocol, SaConfiguration, SaHandle, Salt, SecretKey, SourcePort, Status, TransmitPacket,
+    FlowLabel, Nic, OuterHeader, Protection, PspDeviceKeys, PspTransmit, QueueError, QueuePair,
+    QueuePairOptions, ReceivedProtocol, SaConfiguration, SaHandle, Salt, SecretKey, SourcePort, Status,
+    TransmitPacket,
 };
 use cryptonic_hwmodel::Parameters;
 use cryptonic_regs::admin::{DfPolicy, Direction};
@@ -347,31 +348,25 @@ fn esp_configuration(sa: &Sa, esp: &Esp, cookie: u32) -> Result<SaConfiguration>
     salt.0.iter_mut().zip(esp.salt.expose()).for_each(|(to, from)| *to = *from);
     let outbound = sa.direction == Direction::Out;
     let outer = esp.tunnel.as_ref().filter(|_| outbound).map(|tunnel| OuterHeader {
-        ttl: tunnel.ttl,
+        ttl: Some(tunnel.ttl),
         // An IPv6 header has no such bit.
         df: if tunnel.source.is_ipv4() { tunnel.df } else { DfPolicy::Copy },
         dscp: match tunnel.dscp {
             Dscp::Copy => None,
             Dscp::Set(dscp) => Some(dscp),
         },
-        flow_label: tunnel.flow_label,
+        flow_label: FlowLabel::Fixed(tunnel.flow_label),
         ..OuterHeader::new(tunnel.source, tunnel.destination)
     });
+    let key = secret_key(esp.key.expose(), &sa.place)?;
     Ok(SaConfiguration {
-        direction: sa.direction,
-        mode: esp.mode,
-        cipher: esp.cipher,
-        key: secret_key(esp.key.expose(), &sa.place)?,
-        salt,
-        spi: sa.spi,
-        icv_bytes: 16,
         esn: esp.esn,
         sequence: esp.sequence,
         replay_window: if outbound { 0 } else { esp.replay_window },
         destination: sa.destination().filter(|_| !outbound),
         outer,
-        receive_queue: 0,
         cookie,
+        ..SaConfiguration::new(sa.direction, esp.mode, esp.cipher, key, salt, sa.spi)
     })
 }
 

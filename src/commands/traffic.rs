@@ -473,21 +473,13 @@ fn esp(
         Cipher::AesGcm256 | Cipher::AesGmac256 => 32,
     };
     let configuration = |direction| -> Result<SaConfiguration> {
+        let key = SecretKey::new(&key[..key_bytes]).ok_or_else(|| device_error("a key of this length"))?;
         Ok(SaConfiguration {
-            direction,
-            mode,
-            cipher,
-            key: SecretKey::new(&key[..key_bytes]).ok_or_else(|| device_error("a key of this length"))?,
-            salt: Salt(salt),
-            spi: FIRST_SPI + lane,
-            icv_bytes: 16,
             esn,
-            sequence: 0,
             replay_window: if direction == Direction::In { REPLAY_WINDOW } else { 0 },
-            destination: None,
             outer: outer.filter(|_| direction == Direction::Out),
-            receive_queue: 0,
             cookie: lane + 1,
+            ..SaConfiguration::new(direction, mode, cipher, key, Salt(salt), FIRST_SPI + lane)
         })
     };
     nics[1 - way].install_sa(configuration(Direction::In)?).map_err(device_error)?;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use cryptonic_driver::{
     Cipher, DfPolicy, Direction, KeyLedger, Mode, Nic, OpenOptions, OuterHeader, Protection, PspDeviceKeys,
-    QueuePair, QueuePairOptions, Received, SaConfiguration, Salt, SecretKey, Status, Time, TransmitPacket,
+    QueuePair, QueuePairOptions, Received, SaConfiguration, SecretKey, Status, Time, TransmitPacket,
     Transmitted,
 };
 use cryptonic_hwmodel::{NicId, Parameters, World};
@@ -232,23 +232,19 @@ pub fn marked(bytes: usize) -> Vec<u8> {
 /// An ESP SA. The key is the byte `key` 16 times.
 pub fn esp(direction: Direction, mode: Mode, key: u8) -> SaConfiguration {
     SaConfiguration {
-        direction,
-        mode,
-        cipher: Cipher::AesGcm128,
-        key: SecretKey::new(&[key; 16]).expect("16 bytes"),
-        salt: Salt([1, 2, 3, 4]),
-        spi: 0x1000 + u32::from(key),
-        icv_bytes: 16,
-        esn: false,
-        sequence: 0,
         replay_window: if direction == Direction::In { 64 } else { 0 },
-        destination: None,
         outer: (mode == Mode::Tunnel && direction == Direction::Out).then(|| OuterHeader {
             df: DfPolicy::Copy,
             ..OuterHeader::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
         }),
-        receive_queue: 0,
-        cookie: 0,
+        ..SaConfiguration::new(
+            direction,
+            mode,
+            Cipher::AesGcm128,
+            SecretKey::new(&[key; 16]).expect("16 bytes"),
+            [1, 2, 3, 4],
+            0x1000 + u32::from(key),
+        )
     }
 }
 

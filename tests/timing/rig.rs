@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use cryptonic_driver::{
     Cipher, DfPolicy, Direction, Mode, Nic, OpenOptions, OuterHeader, Protection, PspTransmit, QueuePair,
-    QueuePairOptions, Received, SaConfiguration, Salt, SecretKey, Status, Time, TransmitPacket,
+    QueuePairOptions, Received, SaConfiguration, SecretKey, Status, Time, TransmitPacket,
 };
 use cryptonic_hwmodel::{NicId, Parameters, World};
 
@@ -220,22 +220,18 @@ pub fn text_bytes(kind: Kind, size: usize) -> usize {
 fn sa(direction: Direction, mode: Mode) -> SaConfiguration {
     let out = direction == Direction::Out;
     SaConfiguration {
-        direction,
-        mode,
-        cipher: Cipher::AesGcm128,
-        key: SecretKey::new(&[if mode == Mode::Tunnel { 0x42 } else { 0x43 }; 16]).expect("16 bytes"),
-        salt: Salt([1, 2, 3, 4]),
-        spi: if mode == Mode::Tunnel { 0x1001 } else { 0x1002 },
-        icv_bytes: 16,
-        esn: false,
-        sequence: 0,
         replay_window: if out { 0 } else { 64 },
-        destination: None,
         outer: (mode == Mode::Tunnel && out).then(|| OuterHeader {
             df: DfPolicy::Copy,
             ..OuterHeader::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into())
         }),
-        receive_queue: 0,
-        cookie: 0,
+        ..SaConfiguration::new(
+            direction,
+            mode,
+            Cipher::AesGcm128,
+            SecretKey::new(&[if mode == Mode::Tunnel { 0x42 } else { 0x43 }; 16]).expect("16 bytes"),
+            [1, 2, 3, 4],
+            if mode == Mode::Tunnel { 0x1001 } else { 0x1002 },
+        )
     }
 }

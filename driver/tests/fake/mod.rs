@@ -4,6 +4,8 @@
 
 #![allow(dead_code)] // Every test binary uses its own part.
 
+mod rings;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,23 +19,22 @@ use cryptonic_regs::admin::{
 };
 use cryptonic_regs::bar0::{
     ADMIN_COMMAND_BASE, ADMIN_COMPLETION_BASE, ADMIN_CONTROL, ADMIN_DOORBELL, ADMIN_STATUS, AdminControl,
-    BLOCK_TABLE, BLOCK_TABLE_ENTRY_BYTES, BLOCK_TABLE_OFFSET, BLOCKS, BlockTable, CIPHER_CAPABILITY,
-    CONTRACT_VERSION, CipherCapability, ContractVersion, DESCRIPTOR_CAPABILITY, DEVICE_KIND, DEVICE_STATUS,
-    DescriptorCapability, DeviceKind, DeviceStatus, FRAME_BYTES_MAX, LINE_RATE_MBPS, MAC_ADDRESS, MAGIC,
-    MAGIC_VALUE, PROTOCOL_CAPABILITY, ProtocolCapability, QUEUE_CAPABILITY, QUEUE_CONTROL, QUEUE_PAIR,
-    QUEUE_PAIR_STRIDE, QUEUE_STATUS, QueueCapability, QueueControl, QueueStatus, RECEIVE_COMPLETION_BASE,
-    RECEIVE_RING_BASE, REPLAY_WINDOW_MAX, SA_SLOTS, SERIAL, TRANSMIT_COMPLETION_BASE, TRANSMIT_RING_BASE,
+    BLOCK_TABLE, BLOCK_TABLE_ENTRY_BYTES, BLOCK_TABLE_OFFSET, BLOCKS, BlockTable, CHAIN_CAPABILITY,
+    CIPHER_CAPABILITY, CONTRACT_VERSION, ChainCapability, CipherCapability, ContractVersion,
+    DESCRIPTOR_CAPABILITY, DEVICE_KIND, DEVICE_STATUS, DescriptorCapability, DeviceKind, DeviceStatus,
+    FRAME_BYTES_MAX, LINE_RATE_MBPS, MAC_ADDRESS, MAGIC, MAGIC_VALUE, PROTOCOL_CAPABILITY,
+    ProtocolCapability, QUEUE_CAPABILITY, QUEUE_CONTROL, QUEUE_PAIR, QUEUE_PAIR_STRIDE, QUEUE_STATUS,
+    QueueCapability, QueueControl, QueueStatus, REPLAY_WINDOW_MAX, SA_SLOTS, SEGMENTED_BYTES_MAX, SERIAL,
 };
-use cryptonic_regs::completion::{
-    ReceiveCompleted, ReceiveCompletion, ReceiveCompletionEnd, ReceiveSecurity, ReceiveSteering,
-    ReceivedProtocol, TransmitCompleted, TransmitCompletion, TransmitCompletionEnd,
-};
-use cryptonic_regs::descriptor::{ReceiveControl, Security, TransmitControl, TransmitPsp, TransmitSa};
+use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
 use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, INTERRUPT_ARM, RECEIVE_DOORBELL, TRANSMIT_DOORBELL};
 use cryptonic_regs::{CONTRACT_MAJOR, Register, Value};
 
 pub const QUEUE_PAIRS: usize = 4;
 pub const SA_SLOT_COUNT: u32 = 8;
+/// The longest chains that the device takes.
+pub const TRANSMIT_CHAIN: u8 = 6;
+pub const RECEIVE_CHAIN: u8 = 4;
 
 type Hook<T> = Option<Box<dyn FnMut(&mut T)>>;
 
@@ -53,13 +54,20 @@ pub struct Device {
     pub admin_silent: bool,
     /// Holds transmit descriptors back.
     pub hold: bool,
+    /// What the next receive completions say beside what they must.
+    pub extra: ReceiveExtra,
     pub lose_interrupts: bool,
     pub no_interrupts: bool,
+    pub no_pushes: bool,
     pub accesses_refused: u32,
     /// The last words of parameter blocks that were read.
     pub parameters: Vec<Vec<u64>>,
-    /// The last frames that were sent, with the words of their descriptors.
+    /// The last frames that were sent, with the words of their first descriptors.
     pub sent: Vec<(Vec<u64>, Vec<u8>)>,
+    /// Where whole descriptors were pushed to, in the page of their queue pair.
+    pub pushes: Vec<u32>,
+    /// How many of them were used without a look at the ring.
+    pub pushes_used: u32,
     pub keep_sent: bool,
     pub on_admin: Hook<AdminCompletion>,
     pub on_transmit: Hook<TransmitCompletion>,
@@ -70,6 +78,13 @@ pub struct Device {
     next_spi: u32,
     generation: u16,
     frame: Vec<u8>,
+}
+
+/// What a device says of received packets that this one does not look at.
+#[derive(Clone, Copy, Default)]
+pub struct ReceiveExtra {
+    pub steering: u64,
+    pub next_header: u8,
 }
 
 #[derive(Default)]
@@ -85,6 +100,9 @@ pub struct Queue {
     receive_completions: u32,
     armed: bool,
     fired: bool,
+    /// A descriptor that is being pushed, and one that was, with its position.
+    window: Vec<u8>,
+    pushed: Option<(u32, Vec<u64>)>,
 }
 
 #[derive(Clone)]
@@ -143,8 +161,14 @@ impl Host for Fake {
         Ok(())
     }
 
-    fn push64(&self, _: Bar, _: u32, _: &[u8; 64]) -> Result<(), HostError> {
-        Err(HostError::Unsupported("pushes"))
+    fn push64(&self, bar: Bar, offset: u32, line: &[u8; 64]) -> Result<(), HostError> {
+        assert_eq!(bar, Bar::Bar2);
+        let mut device = self.device.borrow_mut();
+        if device.no_pushes {
+            return Err(HostError::Unsupported("pushes"));
+        }
+        device.push(offset, line);
+        Ok(())
     }
 
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {
@@ -228,8 +252,27 @@ impl Device {
             .with_ring_slots_log2_max(10)
             .with_vectors(5);
         set(QUEUE_CAPABILITY.offset, queue.into_bits());
-        let descriptor = DescriptorCapability::new().with_stride_32(true).with_stride_64(true);
+        let descriptor = DescriptorCapability::new()
+            .with_stride_32(true)
+            .with_stride_64(true)
+            .with_stride_128(true)
+            .with_inline_data(true)
+            .with_push_windows(true)
+            .with_scatter_gather(true)
+            .with_segmentation(true)
+            .with_checksums(true)
+            .with_receive_scatter(true)
+            .with_completion_coalescing(true)
+            .with_interrupt_moderation(true)
+            .with_receive_scaling(true)
+            .with_psp_preformatted(true);
         set(DESCRIPTOR_CAPABILITY.offset, descriptor.into_bits());
+        let chain = ChainCapability::new()
+            .with_transmit_descriptors(TRANSMIT_CHAIN)
+            .with_receive_buffers(RECEIVE_CHAIN)
+            .with_clear_policies(4);
+        set(CHAIN_CAPABILITY.offset, chain.into_bits());
+        set(SEGMENTED_BYTES_MAX.offset, 65_600);
         let protocol = ProtocolCapability::new()
             .with_esp(true)
             .with_psp(true)
@@ -238,7 +281,15 @@ impl Device {
             .with_psp_transport(true)
             .with_esn(true)
             .with_mac_loopback(true)
-            .with_psp_versions(0b0011);
+            .with_psp_versions(0b0011)
+            .with_psp_tunnel(true)
+            .with_esp_beet(true)
+            .with_implicit_iv(true)
+            .with_udp_encapsulation(true)
+            .with_traffic_flow_confidentiality(true)
+            .with_selectors(true)
+            .with_psp_slot(true)
+            .with_psp_cookie(true);
         set(PROTOCOL_CAPABILITY.offset, protocol.into_bits());
         let cipher = CipherCapability::new().with_aes_gcm_128(true).with_aes_gcm_256(true).with_icv_16(true);
         set(CIPHER_CAPABILITY.offset, cipher.into_bits());
@@ -450,138 +501,6 @@ impl Device {
             }
             Opcode::PspTestIvLoad => Err(AdminStatus::Locked),
         }
-    }
-
-    /// Sends the next frame of a queue, to itself.
-    fn send(&mut self, index: usize) -> Option<()> {
-        let number = index as u32;
-        let control: QueueControl = self.register(QUEUE_CONTROL.instance(number, QUEUE_PAIR_STRIDE));
-        let slots_log2 = u32::from(control.transmit_slots_log2());
-        let position = self.queues[index].transmit_done;
-        let slot = u64::from(position & ((1 << slots_log2) - 1));
-        let base = self.register(TRANSMIT_RING_BASE.instance(number, QUEUE_PAIR_STRIDE));
-        let at = base + (slot << control.transmit_stride_log2());
-        let long = control.transmit_stride_log2() == 6;
-        let short: [u64; 4] = self.words(at)?;
-        let words = if long { self.words::<8>(at)?.to_vec() } else { short.to_vec() };
-        let descriptor = TransmitControl::from_bits(short[1]);
-        let length = usize::from(descriptor.length());
-        let mut frame = std::mem::take(&mut self.frame);
-        frame.resize(length, 0);
-        let (memory, offset) = self.reach(short[0], length, false)?;
-        memory.read(offset, &mut frame).unwrap();
-        let mut status = cryptonic_regs::Status::Ok;
-        let (mut sa_index, mut sequence, mut protocol, mut spi, mut cookie, mut sa_generation) =
-            (0, 0, ReceivedProtocol::Clear, 0, 0, 0);
-        match Security::of_number(descriptor.security().into()) {
-            Some(Security::Clear) if !control.transmit_clear_allowed() => {
-                status = cryptonic_regs::Status::ClearNotAllowed;
-            }
-            Some(Security::Clear) => {}
-            Some(Security::Sa) => {
-                let name = TransmitSa::from_bits(short[2]);
-                match self.sas.get_mut(&name.index()) {
-                    Some(sa) if sa.generation == name.generation() => {
-                        sa.sequence += 1;
-                        sa.packets += 1;
-                        sa_index = name.index();
-                        sequence = sa.sequence;
-                        protocol = ReceivedProtocol::Esp;
-                        spi = sa.names.spi();
-                        cookie = sa.names.cookie();
-                        sa_generation = sa.generation.into();
-                    }
-                    _ => status = cryptonic_regs::Status::StaleSa,
-                }
-            }
-            Some(Security::PspKey) => {
-                spi = TransmitPsp::from_bits(short[2]).spi();
-                protocol = ReceivedProtocol::Psp;
-                sequence = 0x1000 + u64::from(position);
-            }
-            None => status = cryptonic_regs::Status::BadDescriptor,
-        }
-        let queue = &mut self.queues[index];
-        queue.transmit_done = position.wrapping_add(1);
-        queue.unreported += 1;
-        if descriptor.report() || status != cryptonic_regs::Status::Ok {
-            let number = queue.transmit_completions;
-            queue.transmit_completions = number.wrapping_add(1);
-            let mut completion = TransmitCompletion {
-                completed: TransmitCompleted::new()
-                    .with_descriptors(std::mem::take(&mut queue.unreported))
-                    .with_tag(descriptor.tag())
-                    .with_tag_generation(descriptor.tag_generation())
-                    .with_sa_index(sa_index),
-                sequence,
-                time_picoseconds: 1,
-                end: TransmitCompletionEnd::new()
-                    .with_status(status.number() as u16)
-                    .with_phase((number >> slots_log2) & 1 == 0),
-            };
-            if let Some(hook) = &mut self.on_transmit {
-                hook(&mut completion);
-            }
-            let slot = u64::from(number & ((1 << slots_log2) - 1));
-            let base = self.register(TRANSMIT_COMPLETION_BASE.instance(index as u32, QUEUE_PAIR_STRIDE));
-            self.put_words(base + slot * TransmitCompletion::BYTES as u64, &completion.to_words());
-            self.interrupt(index);
-        }
-        if status == cryptonic_regs::Status::Ok {
-            let completion = ReceiveCompletion {
-                completed: ReceiveCompleted::new().with_sa_index(sa_index),
-                security: ReceiveSecurity::new().with_spi(spi).with_cookie(cookie),
-                sequence,
-                iv: sequence,
-                time_picoseconds: 2,
-                steering: ReceiveSteering::new().with_protocol(protocol.number() as u8),
-                sa_generation,
-                end: ReceiveCompletionEnd::new(),
-            };
-            self.deliver(index, &frame, completion);
-        }
-        if self.keep_sent {
-            self.sent.push((words, frame.clone()));
-        }
-        self.frame = frame;
-        Some(())
-    }
-
-    /// Puts a frame into the next posted buffer, if there is one.
-    fn deliver(&mut self, index: usize, frame: &[u8], mut completion: ReceiveCompletion) -> Option<()> {
-        let number = index as u32;
-        let control: QueueControl = self.register(QUEUE_CONTROL.instance(number, QUEUE_PAIR_STRIDE));
-        let slots_log2 = u32::from(control.receive_slots_log2());
-        let mask = (1 << slots_log2) - 1;
-        let queue = &mut self.queues[index];
-        if queue.receive_done == queue.receive_doorbell {
-            return None;
-        }
-        let slot = u64::from(queue.receive_done & mask);
-        queue.receive_done = queue.receive_done.wrapping_add(1);
-        let base = self.register(RECEIVE_RING_BASE.instance(number, QUEUE_PAIR_STRIDE));
-        let words: [u64; 2] = self.words(base + slot * 16)?;
-        let buffer = ReceiveControl::from_bits(words[1]);
-        let length = frame.len().min(buffer.length().into());
-        let (memory, offset) = self.reach(words[0], length, true)?;
-        memory.write(offset, &frame[..length]).unwrap();
-        let queue = &mut self.queues[index];
-        let place = queue.receive_completions;
-        queue.receive_completions = place.wrapping_add(1);
-        completion.completed = completion
-            .completed
-            .with_length(length as u16)
-            .with_tag(buffer.tag())
-            .with_tag_generation(buffer.tag_generation());
-        completion.end = completion.end.with_phase((place >> slots_log2) & 1 == 0);
-        if let Some(hook) = &mut self.on_receive {
-            hook(&mut completion);
-        }
-        let base = self.register(RECEIVE_COMPLETION_BASE.instance(number, QUEUE_PAIR_STRIDE));
-        let at = base + u64::from(place & mask) * ReceiveCompletion::BYTES as u64;
-        self.put_words(at, &completion.to_words());
-        self.interrupt(index);
-        Some(())
     }
 
     fn interrupt(&mut self, index: usize) {
