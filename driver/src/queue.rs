@@ -202,6 +202,8 @@ impl QueuePair {
                     frames_iova: memory.reads.iova + transmit_frames as u64,
                     frames_offset: transmit_frames,
                     buffers: transmit_buffers as u32,
+                    buffer_bytes: options.buffer_bytes,
+                    identity,
                     inline: options.inline,
                     push: options.push,
                     abilities,

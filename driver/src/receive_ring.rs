@@ -5,10 +5,10 @@
 //! buffers is put together here: what is known of it before its last completion is in [`OpenFrame`], and each of
 //! its buffers remembers the one before.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use cryptonic_pci::SharedMemory;
-use cryptonic_pci::memory::OutOfBounds;
+use cryptonic_pci::memory::{Line, OutOfBounds};
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::{
     ChecksumState, HashKind, ReceiveCompleted, ReceiveCompletion, ReceiveCompletionEnd, ReceiveSteering,
@@ -24,15 +24,15 @@ use crate::transmit::Fault;
 
 /// Completions are taken at most so many at a time.
 const BURST: usize = 32;
-/// Bits of a descriptor's control word that its completion must repeat in its first word: tag and generation.
-const TAG_MASK: u64 = 0xff_ffff_0000;
-/// Set in the private copy of a control word while the caller has the buffer: no tag has this bit, so that
-/// no completion matches.
-const HELD: u64 = 1 << 31;
+/// Tag (16 bits) and tag generation (8 bits), as they stand above the length in descriptors and completions.
+const NAME_MASK: u32 = 0xff_ffff;
+const NAME_SHIFT: u32 = 16;
+/// One in the tag generation of a name.
+const GENERATION_ONE: u32 = 1 << 16;
+/// Set in what is expected of a buffer while the caller has it: no name has this bit, so that no completion matches.
+const HELD: u32 = 1 << 31;
 /// Statuses below are of the transmit side.
 const FIRST_STATUS: u32 = 32;
-/// One in the tag generation of a control word.
-const GENERATION_ONE: u64 = 1 << 32;
 const WORDS: usize = ReceiveCompletion::WORDS;
 
 /// How to set up the receive side.
@@ -59,6 +59,7 @@ pub(crate) struct ReceiveSide {
     pub(crate) doorbell: u32,
     slots_log2: u32,
     buffer_bytes_log2: u32,
+    buffer_bytes: u32,
     ring_offset: usize,
     completion_offset: usize,
     frames_offset: usize,
@@ -69,9 +70,9 @@ pub(crate) struct ReceiveSide {
     produced: u32,
     announced: u32,
     completions: u32,
-    /// By tag: the descriptor that posts the buffer, as it stands in memory; marked [`HELD`] while it is
-    /// not posted.
-    descriptors: Box<[[u64; 2]]>,
+    frames_iova: u64,
+    /// By tag: the name that the buffer was posted by last; marked [`HELD`] while it is not posted.
+    names: Box<[u32]>,
     /// By tag: the part of a frame in the buffer, where the frame has several.
     parts: Box<[Part]>,
     open: OpenFrame,
@@ -95,15 +96,11 @@ struct OpenFrame {
 
 impl ReceiveSide {
     pub(crate) fn new(queue: u32, options: ReceiveOptions) -> Self {
-        let descriptor = |tag: u32| {
-            let control = ReceiveControl::new().with_length(options.buffer_bytes as u16).with_tag(tag as u16);
-            let address = options.frames_iova + u64::from(tag) * u64::from(options.buffer_bytes);
-            [address, control.into_bits() | HELD]
-        };
         ReceiveSide {
             doorbell: RECEIVE_DOORBELL.offset + queue * DOORBELL_PAGE_BYTES,
             slots_log2: options.slots.ilog2(),
             buffer_bytes_log2: options.buffer_bytes.ilog2(),
+            buffer_bytes: options.buffer_bytes,
             ring_offset: options.ring_offset,
             completion_offset: options.completion_offset,
             frames_offset: options.frames_offset,
@@ -113,7 +110,8 @@ impl ReceiveSide {
             produced: 0,
             announced: 0,
             completions: 0,
-            descriptors: (0..options.slots).map(descriptor).collect(),
+            frames_iova: options.frames_iova,
+            names: (0..options.slots).map(|tag| tag | HELD).collect(),
             parts: vec![Part::default(); options.slots as usize].into(),
             open: OpenFrame::default(),
         }
@@ -180,73 +178,58 @@ impl ReceiveSide {
         let end = out.len().saturating_add(limit);
         loop {
             let most = end.saturating_sub(out.len());
-            let before = out.len();
-            let count = self.copy_ready(memory, out, most)?;
-            if count == 0 {
+            let slot = (self.completions & (self.slots() - 1)) as usize;
+            let most = most.min(BURST).min(self.slots() as usize - slot);
+            let start = self.completion_offset + slot * ReceiveCompletion::BYTES;
+            let ring = memory.lines(start, most)?;
+            let expected = self.expected();
+            let ready = ring.iter().take_while(|completion| is_there(completion, expected)).count();
+            if ready == 0 {
                 return Ok(());
             }
+            let before = out.len();
+            let copy = |completion: &Line| Received { completion: completion.copy() };
+            out.extend(ring.get(..ready).unwrap_or(&[]).iter().map(copy));
             let fresh = out.get_mut(before..).unwrap_or(&mut []);
-            let simple = self.take_simple(fresh);
-            if simple < count {
+            let simple = if self.open.buffers == 0 { self.take_simple(fresh) } else { 0 };
+            if simple < ready {
                 let (kept, outcome) = self.take_closely(fresh, simple);
                 out.truncate(before + kept);
                 outcome?;
             }
-            self.completions = self.completions.wrapping_add(count as u32);
+            self.completions = self.completions.wrapping_add(ready as u32);
         }
     }
 
-    /// Copies the completions that are there, up to `most`, [`BURST`] and the end of the ring. Gives how many.
-    #[inline]
-    fn copy_ready(
-        &self,
-        memory: &SharedMemory,
-        out: &mut Vec<Received>,
-        most: usize,
-    ) -> Result<usize, OutOfBounds> {
-        let slot = (self.completions & (self.slots() - 1)) as usize;
-        let most = most.min(BURST).min(self.slots() as usize - slot);
-        let start = self.completion_offset + slot * ReceiveCompletion::BYTES;
-        let ring = memory.atomics(start, most * WORDS)?.as_chunks::<WORDS>().0;
-        let expected = ReceiveCompletionEnd::new().with_phase(self.phase()).into_bits();
-        let is_there = |completion: &&[AtomicU64; WORDS]| {
-            let end = u64::from_le(completion[WORDS - 1].load(Ordering::Acquire)) ^ expected;
-            !ReceiveCompletionEnd::from_bits(end).phase()
-        };
-        let count = ring.iter().take_while(is_there).count();
-        let copy = |completion: &[AtomicU64; WORDS]| Received {
-            completion: std::array::from_fn(|word| u64::from_le(completion[word].load(Ordering::Relaxed))),
-        };
-        out.extend(ring.get(..count).unwrap_or(&[]).iter().map(copy));
-        Ok(count)
-    }
-
-    /// Checks private copies of completions and takes their buffers from the device, up to the first that is not a
+    /// Checks private copies of completions and takes their buffers from the device, up to the first that is not of a
     /// good frame of one buffer. Gives how many.
-    #[inline]
+    // On its own it keeps what it compares with in machine registers.
+    #[inline(never)]
     fn take_simple(&mut self, fresh: &mut [Received]) -> usize {
-        if self.open.buffers != 0 {
-            return 0;
-        }
-        let buffer_bytes = 1 << self.buffer_bytes_log2;
-        let (sa_slots, mark) = (self.sa_slots, u64::from(self.identity) << 32);
-        let descriptors = &mut *self.descriptors;
+        let (buffer_bytes, sa_slots) = (self.buffer_bytes, self.sa_slots);
+        let mark = u64::from(self.identity) << 32;
+        let names = &mut *self.names;
         let mut simple = 0;
         for received in fresh {
             let words = &mut received.completion;
-            let completed = ReceiveCompleted::from_bits(words[0]);
-            let Some([_, descriptor]) = descriptors.get_mut(usize::from(completed.tag())) else { break };
-            let matches = (words[0] ^ *descriptor) & TAG_MASK == 0;
-            let length = u32::from(completed.length());
+            let name = (words[0] >> NAME_SHIFT) as u32 & NAME_MASK;
+            let Some(known_name) = names.get_mut(name as usize & 0xffff) else { break };
+            let length = u32::from(ReceiveCompleted::from_bits(words[0]).length());
             let good = words[7] & END_SIMPLE == 0 && length.wrapping_sub(1) < buffer_bytes;
-            if !(matches && good && known(words[5]) && sa_possible(words, sa_slots)) {
+            if *known_name != name || !good || !known(words[5]) || !sa_possible(words, sa_slots) {
                 break;
             }
-            *descriptor |= HELD;
+            *known_name = name | HELD;
             words[7] = words[7] & END_KEPT | mark;
             simple += 1;
         }
         simple
+    }
+
+    /// What the last word of a completion that is there gives when it is exclusive-ored with this: no phase.
+    #[inline]
+    fn expected(&self) -> u64 {
+        ReceiveCompletionEnd::new().with_phase(self.phase()).into_bits()
     }
 
     /// Goes on behind the first `taken` completions, whatever they are, until one cannot be true. The frames that
@@ -269,15 +252,16 @@ impl ReceiveSide {
     }
 
     /// Checks a private copy of a completion and takes its buffer from the device. Gives whether it ends its frame.
+    #[inline(never)]
     fn take_one(&mut self, words: &mut [u64; WORDS]) -> Result<bool, Quarantine> {
         let completed = ReceiveCompleted::from_bits(words[0]);
         let tag = completed.tag();
-        let [_, descriptor] = self.descriptors.get_mut(usize::from(tag)).ok_or(Quarantine::TagOutOfRange)?;
-        if (words[0] ^ *descriptor) & TAG_MASK != 0 {
-            let held = *descriptor & HELD != 0;
+        let known_name = self.names.get_mut(usize::from(tag)).ok_or(Quarantine::TagOutOfRange)?;
+        if *known_name != (words[0] >> NAME_SHIFT) as u32 & NAME_MASK {
+            let held = *known_name & HELD != 0;
             return Err(if held { Quarantine::NotPosted } else { Quarantine::StaleGeneration });
         }
-        *descriptor |= HELD;
+        *known_name |= HELD;
         let end = ReceiveCompletionEnd::from_bits(words[7]);
         let status = match Status::of_number(end.status().into()) {
             Some(status) if status == Status::Ok || status.number() >= FIRST_STATUS => status,
@@ -351,11 +335,17 @@ impl ReceiveSide {
     /// Posts a buffer; the device knows of it when it is announced.
     pub(crate) fn post(&mut self, memory: &SharedMemory, tag: u16) -> Result<(), OutOfBounds> {
         let slot = (self.produced & (self.slots() - 1)) as usize;
-        let descriptor = self.descriptors.get_mut(usize::from(tag)).ok_or(OutOfBounds)?;
-        let words = posted(descriptor);
+        let buffers = self.buffers();
+        let known_name = self.names.get_mut(usize::from(tag)).ok_or(OutOfBounds)?;
+        let words = buffers.posted(tag.into(), known_name);
         memory.write_words(self.ring_offset + slot * ReceiveDescriptor::BYTES, &words)?;
         self.produced = self.produced.wrapping_add(1);
         Ok(())
+    }
+
+    #[inline]
+    fn buffers(&self) -> Buffers {
+        Buffers { frames_iova: self.frames_iova, bytes_log2: self.buffer_bytes_log2 }
     }
 
     /// Posts the buffers of frames, up to the first frame of another queue pair. Gives of how many frames.
@@ -366,33 +356,49 @@ impl ReceiveSide {
         frames: &[Received],
         identity: u32,
     ) -> Result<usize, OutOfBounds> {
-        let mask = self.slots() - 1;
-        let ring = memory.atomics(self.ring_offset, self.slots() as usize * ReceiveDescriptor::WORDS)?;
-        let ring = ring.as_chunks::<{ ReceiveDescriptor::WORDS }>().0;
-        let mut produced = self.produced;
         let mut count = 0;
-        for received in frames {
-            // Of this pair, and with one buffer.
-            if received.completion[7] >> 24 != u64::from(identity) << 8 {
-                if received.queue() != identity {
-                    break;
+        loop {
+            count += self.post_run(memory, frames.get(count..).unwrap_or(&[]), identity)?;
+            match frames.get(count) {
+                None => return Ok(count),
+                // Of this pair: the run ended at the end of the ring, or at a frame of several buffers.
+                Some(received) if received.queue() == identity => {
+                    self.post_joined(memory, received)?;
+                    count += 1;
                 }
-                self.produced = produced;
-                self.post_joined(memory, received)?;
-                produced = self.produced;
-                count += 1;
-                continue;
+                Some(_) => return Ok(count),
             }
-            let tag = usize::from(received.completed().tag());
-            let descriptor = self.descriptors.get_mut(tag).ok_or(OutOfBounds)?;
-            let place = ring.get((produced & mask) as usize).ok_or(OutOfBounds)?;
-            let [address, control] = posted(descriptor);
+        }
+    }
+
+    /// Posts the buffers of frames of one buffer, up to the end of the ring or the first frame that is not that simple.
+    #[inline]
+    fn post_run(
+        &mut self,
+        memory: &SharedMemory,
+        frames: &[Received],
+        identity: u32,
+    ) -> Result<usize, OutOfBounds> {
+        let first = (self.produced & (self.slots() - 1)) as usize;
+        let room = frames.len().min(self.slots() as usize - first);
+        let offset = self.ring_offset + first * ReceiveDescriptor::BYTES;
+        let ring = memory.atomics(offset, room * ReceiveDescriptor::WORDS)?;
+        let buffers = self.buffers();
+        let names = &mut *self.names;
+        let simple = u64::from(identity) << 8;
+        let mut count = 0;
+        for (received, place) in frames.iter().zip(ring.as_chunks::<{ ReceiveDescriptor::WORDS }>().0) {
+            let tag = received.completed().tag();
+            let Some(known_name) = names.get_mut(usize::from(tag)) else { break };
+            if received.completion[7] >> 24 != simple {
+                break;
+            }
+            let [address, control] = buffers.posted(tag.into(), known_name);
             place[0].store(address.to_le(), Ordering::Relaxed);
             place[1].store(control.to_le(), Ordering::Relaxed);
-            produced = produced.wrapping_add(1);
             count += 1;
         }
-        self.produced = produced;
+        self.produced = self.produced.wrapping_add(count as u32);
         Ok(count)
     }
 
@@ -409,34 +415,61 @@ impl ReceiveSide {
     }
 }
 
-/// The descriptor that posts a buffer again.
+/// Where buffers are for the device.
+#[derive(Clone, Copy)]
+struct Buffers {
+    frames_iova: u64,
+    bytes_log2: u32,
+}
+
+impl Buffers {
+    /// The descriptor that posts a buffer by its next name.
+    #[inline]
+    fn posted(self, tag: u64, known_name: &mut u32) -> [u64; 2] {
+        let name = known_name.wrapping_add(GENERATION_ONE) & NAME_MASK;
+        *known_name = name;
+        [self.frames_iova + (tag << self.bytes_log2), u64::from(name) << NAME_SHIFT | 1 << self.bytes_log2]
+    }
+}
+const _: () = assert!(
+    ReceiveControl::new().with_length(1).with_tag(1).with_tag_generation(1).into_bits()
+        == (1 | 1 << 16) << NAME_SHIFT | 1
+);
+const _: () = assert!(
+    ReceiveCompleted::new().with_tag(u16::MAX).with_tag_generation(u8::MAX).into_bits()
+        == (NAME_MASK as u64) << NAME_SHIFT
+);
+
+/// Whether a completion is there; if it is, its other words may be read.
 #[inline]
-fn posted(descriptor: &mut [u64; 2]) -> [u64; 2] {
-    let [address, control] = descriptor;
-    *control = ((*control & !HELD) + GENERATION_ONE) & !(GENERATION_ONE << 8);
-    [*address, *control]
+fn is_there(completion: &Line, expected: u64) -> bool {
+    let end = completion.word(WORDS - 1, Ordering::Acquire) ^ expected;
+    !ReceiveCompletionEnd::from_bits(end).phase()
 }
 
 /// Bits of the last word that are 0 in the completion of a good frame of one buffer.
 const END_SIMPLE: u64 = ReceiveCompletionEnd::new().with_status(u16::MAX).with_more(true).into_bits();
 
-/// Lower bits of the two-bit fields of the steering word in which 3 is no number: the checksums' states, and of
-/// the protocol its lower half, whose other bits are in [`STEERING_ZERO`].
-const STEERING_PAIRS: u64 = ReceiveSteering::new()
+/// Lower bits of the two-bit fields in the upper half of the steering word in which 3 is no number: the checksums'
+/// states, and of the protocol its lower half, whose other bits are in [`STEERING_ZERO`].
+const STEERING_PAIRS: u32 = (ReceiveSteering::new()
     .with_protocol(1)
     .with_ip_checksum(1)
     .with_l4_checksum(1)
     .with_outer_checksum(1)
-    .into_bits();
-/// Bits of the steering word that no known number has.
-const STEERING_ZERO: u64 = ReceiveSteering::new().with_protocol(!3).with_hash_kind(8).into_bits();
+    .into_bits()
+    >> 32) as u32;
+/// Bits there that no known number has.
+const STEERING_ZERO: u32 =
+    (ReceiveSteering::new().with_protocol(!3).with_hash_kind(8).into_bits() >> 32) as u32;
 const _: () =
     assert!(ReceivedProtocol::ALL.len() == 3 && ChecksumState::ALL.len() == 3 && HashKind::ALL.len() == 8);
 
 /// Whether protocol, kind of hash and states of checksums are numbers of the contract.
 #[inline]
 fn known(steering: u64) -> bool {
-    steering & (steering >> 1) & STEERING_PAIRS == 0 && steering & STEERING_ZERO == 0
+    let upper = (steering >> 32) as u32;
+    upper & (upper >> 1) & STEERING_PAIRS == 0 && upper & STEERING_ZERO == 0
 }
 
 /// An SA has a slot and a generation of 32 bits; what ESP opened has an SA, what has none names no slot.

@@ -10,15 +10,17 @@ use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 
 use crate::psp_keys::PspKeyId;
 use crate::region::Region;
-use crate::transmit_ring::{Owner, Piece};
+use crate::transmit_ring::Piece;
 use crate::{Quarantine, QueueError, QueuePair, SaHandle, SecretKey};
 
 /// A frame buffer of a queue pair, with whatever is attached to it. It is moved into the ring with its packet
 /// and comes back to the queue pair when the packet has ended.
 #[derive(Debug)]
+#[repr(C)]
 pub struct TransmitBuffer {
     pub(crate) queue: u32,
-    pub(crate) index: u32,
+    /// Where it begins, in bytes behind the queue pair's first buffer.
+    pub(crate) place: u32,
     pub(crate) length: u32,
     /// The first attached piece, as its number in the queue pair's pool and 1; 0 if there is none.
     pub(crate) chain: u32,
@@ -138,11 +140,6 @@ impl Offload {
         Offload(self.0 | Self::DUMMY)
     }
 
-    #[inline]
-    pub(crate) fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
     pub(crate) fn maximum_segment(self) -> u16 {
         (self.0 & Self::SEGMENT_MASK) as u16
     }
@@ -190,24 +187,31 @@ pub enum PushPolicy {
 
 /// A packet to be sent: the bytes of its buffer, then those of what is attached to it.
 #[derive(Debug)]
+#[repr(C)] // What makes a packet special stands together: the last word of the buffer, and the first behind it.
 pub struct TransmitPacket {
     /// The frame.
     pub buffer: TransmitBuffer,
-    /// How it is protected.
-    pub protection: Protection,
-    /// What is done to it before.
+    /// What is done to it before it is protected.
     pub offload: Offload,
     /// Ask for a completion of its own.
     pub report: bool,
     /// Comes back when the packet has ended.
     pub cookie: u64,
+    /// How it is protected.
+    pub protection: Protection,
 }
 
 impl TransmitPacket {
     /// A packet without offloads and without a completion of its own.
     #[inline]
     pub fn new(buffer: TransmitBuffer, protection: Protection, cookie: u64) -> Self {
-        TransmitPacket { buffer, protection, offload: Offload::NONE, report: false, cookie }
+        TransmitPacket { buffer, offload: Offload::NONE, report: false, cookie, protection }
+    }
+
+    /// Whether it is more than one buffer sent as it is.
+    #[inline]
+    pub(crate) fn is_special(&self) -> bool {
+        u64::from(self.buffer.chain) | u64::from(self.offload.0) << 32 != 0
     }
 }
 
@@ -258,8 +262,8 @@ impl QueuePair {
     /// Takes a free buffer. One that is not transmitted is given back by [`Self::give_back`].
     #[inline]
     pub fn take_buffer(&mut self) -> Option<TransmitBuffer> {
-        let index = self.transmit.free.pop()?;
-        Some(TransmitBuffer { queue: self.identity, index, length: 0, chain: 0 })
+        let place = self.transmit.free.pop()?;
+        Some(TransmitBuffer { queue: self.identity, place, length: 0, chain: 0 })
     }
 
     /// Gives a buffer back that is not to be transmitted. Registered memory attached to it comes back through
@@ -269,7 +273,7 @@ impl QueuePair {
             return Err(QueueError::Foreign);
         }
         self.transmit.pieces.release(buffer.chain, None, &mut self.transmit.free);
-        self.transmit.free.push(buffer.index);
+        self.transmit.free.push(buffer.place);
         Ok(())
     }
 
@@ -290,7 +294,7 @@ impl QueuePair {
         if bytes.len() > room {
             return Err(QueueError::TooLong { bytes: bytes.len(), room });
         }
-        let start = self.transmit.frames_offset + ((buffer.index as usize) << self.buffer_bytes_log2);
+        let start = self.transmit.frames_offset + buffer.place as usize;
         self.memory.reads.memory.write(start + buffer.length(), bytes)?;
         self.count_copy(bytes.len());
         buffer.length += bytes.len() as u32;
@@ -310,7 +314,7 @@ impl QueuePair {
         if more.chain != 0 {
             return Err((QueueError::Argument("what is attached has nothing attached itself"), more));
         }
-        let piece = Piece::Buffer { index: more.index, length: more.length };
+        let piece = Piece::Buffer { place: more.place, length: more.length };
         self.transmit.pieces.append(&mut buffer.chain, piece);
         Ok(())
     }
@@ -360,10 +364,9 @@ impl QueuePair {
         self.usable()?;
         let memory = &self.memory.reads.memory;
         let side = &mut self.transmit;
-        let owner = Owner { identity: self.identity, buffer_bytes_log2: self.buffer_bytes_log2 };
         let idle = side.in_flight() == 0;
         let before = side.produced();
-        let (sent, outcome) = side.put(memory, batch, owner);
+        let (sent, outcome) = side.put(memory, batch);
         if sent == 0 {
             return outcome.map(|()| 0);
         }

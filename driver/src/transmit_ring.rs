@@ -34,28 +34,28 @@ const INLINE_BYTES_MAX: usize = 96;
 #[derive(Clone, Copy, Default)]
 struct Sent {
     cookie: u64,
-    /// The packet's own buffer, and [`KEYED`] and [`CONTINUES`].
-    buffer: u32,
-    /// The packet's attached pieces, as in [`TransmitBuffer`].
-    chain: u32,
+    /// Place of the packet's own buffer (30 bits), [`CONTINUES`], [`KEYED`], and in the upper half the packet's
+    /// attached pieces as in [`TransmitBuffer`].
+    what: u64,
 }
 
 /// The slot holds a key.
-const KEYED: u32 = 1 << 31;
+const KEYED: u64 = 1 << 31;
 /// The packet goes on in the next slot, whose entry has its buffer and pieces.
-const CONTINUES: u32 = 1 << 30;
+const CONTINUES: u64 = 1 << 30;
 
 impl Sent {
     fn is_special(&self) -> bool {
-        self.chain != 0 || self.buffer & (KEYED | CONTINUES) != 0
+        self.what >= CONTINUES
     }
-}
 
-/// What marks a queue pair's buffers, and how large they are.
-#[derive(Clone, Copy)]
-pub(crate) struct Owner {
-    pub(crate) identity: u32,
-    pub(crate) buffer_bytes_log2: u32,
+    fn chain(&self) -> u32 {
+        (self.what >> 32) as u32
+    }
+
+    fn place(&self) -> u32 {
+        (self.what & (CONTINUES - 1)) as u32
+    }
 }
 
 /// What the device can do for a packet.
@@ -74,6 +74,8 @@ pub(crate) struct TransmitOptions {
     pub(crate) frames_iova: u64,
     pub(crate) frames_offset: usize,
     pub(crate) buffers: u32,
+    pub(crate) buffer_bytes: u32,
+    pub(crate) identity: u32,
     pub(crate) inline: InlinePolicy,
     pub(crate) push: PushPolicy,
     pub(crate) abilities: Abilities,
@@ -82,6 +84,8 @@ pub(crate) struct TransmitOptions {
 /// Private state of the transmit ring.
 pub(crate) struct TransmitSide {
     pub(crate) doorbell: u32,
+    /// Marks this queue pair's buffers and keys.
+    identity: u32,
     slots_log2: u32,
     stride_log2: u32,
     /// Where the first frame buffer is for the device, and in memory.
@@ -115,6 +119,7 @@ impl TransmitSide {
     pub(crate) fn new(queue: u32, options: TransmitOptions) -> Self {
         TransmitSide {
             doorbell: TRANSMIT_DOORBELL.offset + queue * DOORBELL_PAGE_BYTES,
+            identity: options.identity,
             slots_log2: options.slots.ilog2(),
             stride_log2: options.stride.ilog2(),
             frames_iova: options.frames_iova,
@@ -126,7 +131,7 @@ impl TransmitSide {
             sent: vec![Sent::default(); options.slots as usize].into(),
             special: 0,
             extra_numbers: 0,
-            free: (0..options.buffers).rev().collect(),
+            free: (0..options.buffers).rev().map(|index| index * options.buffer_bytes).collect(),
             pieces: Pieces::default(),
             keys: PspKeys::default(),
             inline: options.inline,
@@ -176,7 +181,6 @@ impl TransmitSide {
         &mut self,
         memory: &SharedMemory,
         batch: &[TransmitPacket],
-        owner: Owner,
     ) -> (usize, Result<(), QueueError>) {
         let mut sent = 0;
         while let Some(rest) = batch.get(sent..).filter(|rest| !rest.is_empty()) {
@@ -185,7 +189,7 @@ impl TransmitSide {
                 break;
             }
             if self.inline == InlinePolicy::Never {
-                match self.put_run(memory, rest, space as usize, owner) {
+                match self.put_run(memory, rest, space as usize) {
                     Ok(0) => {}
                     Ok(run) => {
                         sent += run;
@@ -194,7 +198,7 @@ impl TransmitSide {
                     Err(OutOfBounds) => return (sent, Err(QueueError::OutOfBounds)),
                 }
             }
-            match rest.first().map(|packet| self.put_special(memory, packet, space, owner)) {
+            match rest.first().map(|packet| self.put_special(memory, packet, space)) {
                 Some(Ok(true)) => sent += 1,
                 Some(Err(error)) => return (sent, Err(error)),
                 Some(Ok(false)) | None => break,
@@ -210,17 +214,23 @@ impl TransmitSide {
         memory: &SharedMemory,
         batch: &[TransmitPacket],
         limit: usize,
-        owner: Owner,
     ) -> Result<usize, OutOfBounds> {
         let first = (self.produced & (self.slots() - 1)) as usize;
         let count = limit.min(batch.len()).min(self.slots() as usize - first);
         let words = memory.atomics(first << self.stride_log2, count << (self.stride_log2 - 3))?;
-        let batch = batch.get(..count).unwrap_or(&[]);
         let put = match self.stride_log2 {
-            5 => self.put_slots::<4>(words, batch, first, owner),
-            6 => self.put_slots::<8>(words, batch, first, owner),
-            _ => self.put_slots::<16>(words, batch, first, owner),
+            5 => self.put_slots::<4>(words, batch, first),
+            6 => self.put_slots::<8>(words, batch, first),
+            _ => self.put_slots::<16>(words, batch, first),
         };
+        // A batch asks for a report at its end; a long one now and then before.
+        let every = self.report_mask() as usize + 1;
+        if put >= every {
+            for slot in (first.next_multiple_of(every)..first + put).step_by(every) {
+                let control = &words[((slot - first) << (self.stride_log2 - 3)) + 1];
+                control.store(control.load(Ordering::Relaxed) | REPORT.to_le(), Ordering::Relaxed);
+            }
+        }
         self.produced = self.produced.wrapping_add(put as u32);
         Ok(put)
     }
@@ -231,41 +241,35 @@ impl TransmitSide {
         words: &[AtomicU64],
         batch: &[TransmitPacket],
         first: usize,
-        owner: Owner,
     ) -> usize {
-        let report_mask = self.report_mask();
         // What grows by one from slot to slot is added, not set: the tag is above the length.
         let mut common = self.tagged(self.produced).with_end_of_packet(true).into_bits();
-        let frames_iova = self.frames_iova;
+        let start = common;
+        let (identity, frames_iova) = (self.identity, self.frames_iova);
         let places = self.sent.get_mut(first..).unwrap_or(&mut []);
-        let mut slot = first as u32;
         let mut last_control = self.last_control;
         for ((packet, sent), words) in batch.iter().zip(places).zip(words.as_chunks::<WORDS>().0) {
             let buffer = &packet.buffer;
+            if buffer.queue != identity || packet.is_special() {
+                break;
+            }
             let (how, security) = match &packet.protection {
                 Protection::Sa(handle) => (SECURITY_SA, sa_word(*handle)),
                 Protection::Clear => (SECURITY_CLEAR, 0),
                 Protection::PspKey(_) => break,
             };
-            if buffer.queue != owner.identity || buffer.chain != 0 || !packet.offload.is_none() {
-                break;
-            }
-            let mut control = common | u64::from(buffer.length) | how;
-            if packet.report || slot & report_mask == 0 {
-                control |= REPORT;
-            }
-            let address = frames_iova + (u64::from(buffer.index) << owner.buffer_bytes_log2);
-            words[0].store(address.to_le(), Ordering::Relaxed);
-            words[1].store(control.to_le(), Ordering::Relaxed);
+            let report = u64::from(packet.report) << REPORT.trailing_zeros();
+            let (length, place) = (u64::from(buffer.length), u64::from(buffer.place));
+            last_control = (common | length | report) + how;
+            words[0].store((frames_iova + place).to_le(), Ordering::Relaxed);
+            words[1].store(last_control.to_le(), Ordering::Relaxed);
             words[2].store(security.to_le(), Ordering::Relaxed);
-            words[3].store(u64::from(buffer.length).to_le(), Ordering::Relaxed);
-            *sent = Sent { cookie: packet.cookie, buffer: buffer.index, chain: 0 };
-            last_control = control;
+            words[3].store(length.to_le(), Ordering::Relaxed);
+            *sent = Sent { cookie: packet.cookie, what: place };
             common += TAG_ONE;
-            slot += 1;
         }
         self.last_control = last_control;
-        slot as usize - first
+        ((common - start) / TAG_ONE) as usize
     }
 
     /// Descriptors in slots with none of these bits ask for a report.
@@ -289,9 +293,8 @@ impl TransmitSide {
         memory: &SharedMemory,
         packet: &TransmitPacket,
         space: u32,
-        owner: Owner,
     ) -> Result<bool, QueueError> {
-        if packet.buffer.queue != owner.identity {
+        if packet.buffer.queue != self.identity {
             return Err(QueueError::Foreign);
         }
         self.abilities.check(packet)?;
@@ -302,7 +305,7 @@ impl TransmitSide {
             Protection::Sa(handle) => (SECURITY_SA, sa_word(*handle)),
             Protection::Clear => (SECURITY_CLEAR, 0),
             Protection::PspKey(psp) => {
-                let found = self.keys.get(owner.identity, psp.key)?;
+                let found = self.keys.get(self.identity, psp.key)?;
                 key = Some(found);
                 cookie = psp.cookie;
                 psp_words(psp, found)?
@@ -311,7 +314,7 @@ impl TransmitSide {
         let stride = 1 << self.stride_log2;
         let room = inline_room(stride, key.is_some(), cookie.is_some()).ok_or(QueueError::NoRoomForKey)?;
 
-        collect_spans(&mut self.spans, &self.pieces, &packet.buffer, self.frames_iova, owner);
+        collect_spans(&mut self.spans, &self.pieces, &packet.buffer, self.frames_iova);
         let total: usize = self.spans.iter().map(|span| span.bytes as usize).sum();
         if total > TOTAL_LENGTH_MAX {
             return Err(QueueError::TooLong { bytes: total, room: TOTAL_LENGTH_MAX });
@@ -325,8 +328,8 @@ impl TransmitSide {
         };
         let mut inline = [0; INLINE_BYTES_MAX];
         let inline = inline.get_mut(..inline_bytes).unwrap_or(&mut []);
-        let frame = self.frames_offset + ((packet.buffer.index as usize) << owner.buffer_bytes_log2);
-        take_inline(&mut self.spans, &self.pieces, memory, frame, owner, self.frames_offset, inline)?;
+        let frame = self.frames_offset + packet.buffer.place as usize;
+        take_inline(&mut self.spans, &self.pieces, memory, frame, self.frames_offset, inline)?;
         self.spans.retain(|span| span.bytes > 0);
 
         let count = self.spans.len().max(1);
@@ -356,17 +359,18 @@ impl TransmitSide {
             if end && report {
                 control |= REPORT;
             }
-            let mut sent = Sent { cookie: 0, buffer: CONTINUES, chain: 0 };
+            let mut sent = Sent { cookie: 0, what: CONTINUES };
             if end {
-                sent =
-                    Sent { cookie: packet.cookie, buffer: packet.buffer.index, chain: packet.buffer.chain };
+                let buffer = &packet.buffer;
+                let what = u64::from(buffer.place) | u64::from(buffer.chain) << 32;
+                sent = Sent { cookie: packet.cookie, what };
             }
             if place == 0 {
                 control |= how | packet.offload.control().into_bits();
                 memory.write_words(offset, &[span.iova, control, security, extent.into_bits()])?;
                 if let Some(key) = key {
                     key.put(memory, offset + TRANSMIT_BASE_BYTES as usize)?;
-                    sent.buffer |= KEYED;
+                    sent.what |= KEYED;
                 }
                 if let Some(cookie) = &cookie {
                     memory.write(offset + (TRANSMIT_BASE_BYTES + TRANSMIT_KEY_BYTES) as usize, cookie)?;
@@ -489,7 +493,7 @@ impl TransmitSide {
         };
         // A packet ends as a whole; chains that the device would cut short are never given to it.
         let continues =
-            self.special != 0 && self.sent.get(tag as usize).is_some_and(|sent| sent.buffer & CONTINUES != 0);
+            self.special != 0 && self.sent.get(tag as usize).is_some_and(|sent| sent.what & CONTINUES != 0);
         if continues { Err(Quarantine::InsidePacket) } else { Ok((count, status)) }
     }
 
@@ -504,7 +508,7 @@ impl TransmitSide {
         for run in [first..first + head, 0..tail] {
             let sent = self.sent.get(run.clone()).ok_or(OutOfBounds)?;
             if self.special == 0 {
-                self.free.extend(sent.iter().map(|sent| sent.buffer));
+                self.free.extend(sent.iter().map(|sent| sent.what as u32));
             } else {
                 packets -= self.retire_special(memory, run)?;
             }
@@ -524,15 +528,15 @@ impl TransmitSide {
         for slot in run {
             let sent = *self.sent.get(slot).ok_or(OutOfBounds)?;
             self.special -= u32::from(sent.is_special());
-            if sent.buffer & KEYED != 0 {
+            if sent.what & KEYED != 0 {
                 let offset = (slot << self.stride_log2) + TRANSMIT_BASE_BYTES as usize;
                 memory.zeroise(offset, self.secret_bytes())?;
             }
-            if sent.buffer & CONTINUES != 0 {
+            if sent.what & CONTINUES != 0 {
                 continued += 1;
             } else {
-                self.pieces.release(sent.chain, Some(sent.cookie), &mut self.free);
-                self.free.push(sent.buffer & !(KEYED | CONTINUES));
+                self.pieces.release(sent.chain(), Some(sent.cookie), &mut self.free);
+                self.free.push(sent.place());
             }
         }
         Ok(continued)
@@ -578,11 +582,14 @@ const REPORT: u64 = TransmitControl::new().with_report(true).into_bits();
 const SECURITY_CLEAR: u64 = TransmitControl::new().with_security(Security::Clear.number() as u8).into_bits();
 const SECURITY_SA: u64 = TransmitControl::new().with_security(Security::Sa.number() as u8).into_bits();
 const _: () = assert!(TransmitControl::new().with_tag(1).into_bits() == TAG_ONE);
+const _: () = assert!(TransmitSa::new().with_index(1).with_generation(1).into_bits() == 1 | 1 << 32);
 const _: () = assert!(TransmitDescriptor::BYTES == TRANSMIT_BASE_BYTES as usize);
 
 #[inline]
 fn sa_word(handle: SaHandle) -> u64 {
-    TransmitSa::new().with_index(handle.index & 0xff_ffff).with_generation(handle.generation).into_bits()
+    // A handle of the driver has an index of 24 bits; with any other the reserved bits of the word are not 0, and the
+    // device refuses the packet.
+    u64::from(handle.index) | u64::from(handle.generation) << 32
 }
 
 /// The bits for the control word of a packet with a PSP key, and its security word.
@@ -618,19 +625,13 @@ struct Span {
     taken: u32,
 }
 
-fn collect_spans(
-    spans: &mut Vec<Span>,
-    pieces: &Pieces,
-    buffer: &TransmitBuffer,
-    frames_iova: u64,
-    owner: Owner,
-) {
-    let place = |index: u32| frames_iova + (u64::from(index) << owner.buffer_bytes_log2);
+fn collect_spans(spans: &mut Vec<Span>, pieces: &Pieces, buffer: &TransmitBuffer, frames_iova: u64) {
+    let iova = |place: u32| frames_iova + u64::from(place);
     spans.clear();
-    spans.push(Span { iova: place(buffer.index), bytes: buffer.length, piece: 0, taken: 0 });
+    spans.push(Span { iova: iova(buffer.place), bytes: buffer.length, piece: 0, taken: 0 });
     for (number, piece) in pieces.of(buffer.chain) {
         let (iova, bytes) = match piece {
-            Piece::Buffer { index, length } => (place(*index), *length),
+            Piece::Buffer { place, length } => (iova(*place), *length),
             Piece::Region(region) => (region.iova(), region.bytes() as u32),
             Piece::Free => (0, 0),
         };
@@ -644,7 +645,6 @@ fn take_inline(
     pieces: &Pieces,
     memory: &SharedMemory,
     own_frame: usize,
-    owner: Owner,
     frames_offset: usize,
     inline: &mut [u8],
 ) -> Result<(), OutOfBounds> {
@@ -657,9 +657,7 @@ fn take_inline(
         let (part, behind) = std::mem::take(&mut rest).split_at_mut(step);
         let (source, start) = match pieces.get(span.piece) {
             Some(Piece::Region(region)) => region.source(),
-            Some(Piece::Buffer { index, .. }) => {
-                (memory, frames_offset + ((*index as usize) << owner.buffer_bytes_log2))
-            }
+            Some(Piece::Buffer { place, .. }) => (memory, frames_offset + *place as usize),
             _ => (memory, own_frame),
         };
         source.read(start + span.taken as usize, part)?;
@@ -674,7 +672,7 @@ fn take_inline(
 /// What is attached to a buffer.
 pub(crate) enum Piece {
     Free,
-    Buffer { index: u32, length: u32 },
+    Buffer { place: u32, length: u32 },
     Region(Region),
 }
 
@@ -735,7 +733,7 @@ impl Pieces {
         let mut number = chain;
         while let Some(node) = (number as usize).checked_sub(1).and_then(|place| self.nodes.get_mut(place)) {
             match std::mem::replace(&mut node.piece, Piece::Free) {
-                Piece::Buffer { index, .. } => free.push(index),
+                Piece::Buffer { place, .. } => free.push(place),
                 Piece::Region(region) => self.reclaimed.push(Reclaimed { cookie, region }),
                 Piece::Free => {}
             }

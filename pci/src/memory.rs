@@ -22,6 +22,30 @@ pub struct OutOfBounds;
 #[derive(Clone)]
 pub struct SharedMemory(Arc<Mapping>);
 
+/// Eight aligned words that a host and a device both reach, each a little-endian number.
+#[repr(C, align(64))]
+pub struct Line([AtomicU64; 8]);
+
+impl Line {
+    /// Size in bytes.
+    pub const BYTES: usize = 64;
+
+    /// The word of this index, 0 to 7.
+    #[inline(always)]
+    pub fn word(&self, index: usize, order: Ordering) -> u64 {
+        u64::from_le(self.0[index].load(order))
+    }
+
+    /// A copy of all words. Each is read once, in any order.
+    #[inline(always)]
+    pub fn copy(&self) -> [u64; 8] {
+        // SAFETY: the words are aligned to more than a chunk and as many bytes as the copy has; the reads are volatile,
+        // as in `SharedMemory::read`.
+        let words: [u64; 8] = unsafe { volatile::copy_line(self.0.as_ptr().cast()) };
+        words.map(u64::from_le)
+    }
+}
+
 struct Mapping {
     // A raw pointer and a length beside the mapping keep the hot path free of its indirections.
     start: *mut u8,
@@ -120,6 +144,19 @@ impl SharedMemory {
         Ok(unsafe { std::slice::from_raw_parts(first.cast::<AtomicU64>(), count) })
     }
 
+    /// `count` lines from `offset` on, which is a multiple of their size.
+    #[inline(always)]
+    pub fn lines(&self, offset: usize, count: usize) -> Result<&[Line], OutOfBounds> {
+        self.check(offset, count.checked_mul(Line::BYTES).ok_or(OutOfBounds)?)?;
+        if !offset.is_multiple_of(Line::BYTES) {
+            return Err(OutOfBounds);
+        }
+        let first = self.0.start.wrapping_add(offset).cast::<Line>();
+        // SAFETY: in range (checked above) and aligned, since mappings start on a page. A line is nothing but atomics:
+        // see `atomics`.
+        Ok(unsafe { std::slice::from_raw_parts(first, count) })
+    }
+
     /// Copies out `bytes.len()` bytes from `offset` on.
     #[inline]
     pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), OutOfBounds> {
@@ -212,6 +249,21 @@ mod volatile {
     #[cfg(not(target_arch = "x86_64"))]
     type Chunk = u64;
     const CHUNK_BYTES: usize = size_of::<Chunk>();
+
+    const CHUNKS: usize = 64 / CHUNK_BYTES;
+
+    /// Copies 64 bytes from shared memory.
+    ///
+    /// # Safety
+    /// `from` and the 63 bytes after it are in a live mapping, and `from` is aligned to 64.
+    #[inline(always)]
+    pub(super) unsafe fn copy_line(from: *const u8) -> [u64; 8] {
+        let from = from.cast::<Chunk>();
+        // SAFETY: every chunk is within the 64 bytes, and aligned since the first is.
+        let chunks: [Chunk; CHUNKS] = std::array::from_fn(|index| unsafe { from.add(index).read_volatile() });
+        // SAFETY: both are 64 bytes in which every pattern of bits is a value.
+        unsafe { std::mem::transmute(chunks) }
+    }
 
     /// Copies `to.len()` bytes from shared memory.
     ///
@@ -337,6 +389,8 @@ mod tests {
         assert_eq!(memory.write_words(usize::MAX - 7, &[0; 1]), Err(OutOfBounds));
         assert!(memory.atomics(4088, 2).is_err() && memory.atomics(4, 1).is_err());
         assert!(memory.atomics(4088, 1).is_ok() && memory.atomics(0, usize::MAX).is_err());
+        assert!(memory.lines(4032, 2).is_err() && memory.lines(32, 1).is_err());
+        assert!(memory.lines(4032, 1).is_ok() && memory.lines(0, usize::MAX).is_err());
     }
 
     #[test]
@@ -349,6 +403,9 @@ mod tests {
         let mut words = [0; 2];
         memory.read_words(8, &mut words).unwrap();
         assert_eq!(words, [0x0807_0605_0403_0201, 9]);
+        let lines = memory.lines(0, 2).unwrap();
+        assert_eq!(lines[0].copy(), [0, 0x0807_0605_0403_0201, 9, 0, 0, 0, 0, 0]);
+        assert_eq!((lines[0].word(2, Ordering::Acquire), lines[1].copy()), (9, [0; 8]));
     }
 
     #[cfg(target_os = "linux")]
