@@ -34,7 +34,6 @@ pub fn check(sa: &SaParameters, limits: &Limits) -> Result<(), AdminStatus> {
     // What the datapath does not have yet.
     let gmac = matches!(cipher, Cipher::AesGmac128 | Cipher::AesGmac192 | Cipher::AesGmac256);
     let extended = form.implicit_iv()
-        || form.receive_scaling()
         || sa.options.into_bits() != 0
         || sa.selector.into_bits() != 0
         || sa.psp_cookie != 0;
@@ -92,10 +91,13 @@ fn check_inbound(
     let form = sa.form;
     let window = sa.window.replay_window();
     match direction {
-        Direction::Out => require(window == 0 && form.receive_queue() == 0 && !form.match_destination())?,
+        Direction::Out => require(
+            window == 0 && form.receive_queue() == 0 && !form.receive_scaling() && !form.match_destination(),
+        )?,
         Direction::In => {
             require(window == 0 || (REPLAY_WINDOW_MIN..=limits.replay_window_max).contains(&window))?;
             require(u32::from(form.receive_queue()) < limits.queue_pairs)?;
+            require(form.receive_queue() == 0 || !form.receive_scaling())?;
         }
     }
     let destination = [sa.destination_0, sa.destination_1];

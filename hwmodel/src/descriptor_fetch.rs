@@ -1,14 +1,12 @@
 //! Descriptor fetch and prefetch: reads of the transmit and receive rings, queue pairs in turn.
 
 use cryptonic_regs::Status;
-use cryptonic_regs::descriptor::{ReceiveDescriptor, Security, TransmitControl, TransmitDescriptor};
+use cryptonic_regs::descriptor::ReceiveDescriptor;
 
-use crate::events::{Descriptors, Pending};
+use crate::events::Descriptors;
 use crate::nic::Nic;
 use crate::packet::PacketPool;
-
-/// Bytes of a transmit slot without key words.
-const BASE_STRIDE_BYTES: u32 = 32;
+use crate::transmit_frames::Slot;
 
 impl Nic {
     /// Asks for transmit descriptors as far as prefetch allows, while packets may pass.
@@ -54,7 +52,7 @@ impl Nic {
         }
     }
 
-    /// Transmit descriptors are here: checks them and lines them up for gathering.
+    /// Transmit descriptors are here: makes frames of them and lines those up for gathering.
     pub(crate) fn transmit_descriptors_arrived(&mut self, descriptors: Descriptors) {
         let Descriptors { queue, epoch, first, count } = descriptors;
         for index in (0..count).map(|offset| first.wrapping_add(offset)) {
@@ -62,38 +60,24 @@ impl Nic {
                 return;
             }
             let pair = &mut self.queues[usize::from(queue)];
-            let mut words = [0; 4];
-            let address = pair.transmit.slot(index);
-            let accepted_at = pair.accepted_at(index);
-            let with_key = pair.transmit.stride > BASE_STRIDE_BYTES;
-            if self.memory.read_words(address, &mut words).is_err() {
-                self.quarantine(queue, Status::RingDmaFault);
+            pair.arrived = index.wrapping_add(1);
+            let slot = Slot::Memory(pair.transmit.slot(index));
+            if let Err(cause) = self.take_descriptor(queue, index, slot) {
+                self.quarantine(queue, cause);
                 return;
             }
-            let fault = check(&words, with_key, self.parameters.capacity.frame_bytes);
-            let has_key = TransmitControl::from(words[1]).security() == Security::PspKey.number() as u8;
-            let key = (has_key && fault == Status::Ok).then(|| self.transmit.keys.take());
-            if let Some(words) = key.and_then(|key| self.transmit.keys.words(key))
-                && self.memory.read_words(address + u64::from(BASE_STRIDE_BYTES), words).is_err()
-            {
-                self.end_descriptor_key(key);
-                self.quarantine(queue, Status::RingDmaFault);
-                return;
-            }
-            self.transmit.pending.push_back(Pending { queue, epoch, words, key, accepted_at, fault });
         }
         self.gather();
     }
 
     /// Asks for receive descriptors when half of the store has been used.
     pub(crate) fn fetch_receive(&mut self, queue: u16) {
-        let (batch, limit) = (
-            self.parameters.descriptors.receive_fetch as u32,
-            self.parameters.descriptors.receive_prefetch as u32,
-        );
+        let knobs = &self.parameters.descriptors;
+        let batch = knobs.receive_fetch as u32;
         let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else {
             return;
         };
+        let limit = pair.receive_prefetch(knobs.receive_prefetch as u32, knobs.receive_chain as u32);
         let outstanding =
             |pair: &crate::queue::QueuePair| pair.receive.fetched.wrapping_sub(pair.receive.consumer);
         if outstanding(pair) > limit / 2 {
@@ -132,18 +116,22 @@ impl Nic {
             }
             pair.buffers.push_back(ReceiveDescriptor::of_words(&words));
         }
-        while let Some(pair) = self.queues.get_mut(usize::from(queue))
-            && !pair.buffers.is_empty()
-            && let Some(packet) = pair.waiting.pop_front()
-        {
-            self.deliver(packet, pool);
-        }
+        self.serve_waiting(queue, pool);
     }
 
-    /// Drops the packets that wait for a receive descriptor of a queue pair that is being turned off.
-    pub(crate) fn forget_waiting(&mut self, queue: u16) {
+    /// Forgets what a queue pair that is being turned off holds: packets that wait for a receive descriptor, completions
+    /// that wait for others, the frame whose last descriptor is not here.
+    pub(crate) fn forget_held(&mut self, queue: u16) {
         let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
-        for packet in std::mem::take(&mut pair.waiting) {
+        let waiting = std::mem::take(&mut pair.waiting);
+        let held = std::mem::take(&mut pair.held);
+        if let Some(assembly) = pair.assembly.take() {
+            self.end_frame(&assembly.frame);
+        }
+        for write in held {
+            self.forget_write(write);
+        }
+        for packet in waiting {
             self.count(Status::QueueOff);
             if let Some(drops) = &mut self.drops {
                 drops.push(Status::QueueOff);
@@ -155,30 +143,10 @@ impl Nic {
     /// Stops a queue pair; what it held is forgotten.
     pub(crate) fn quarantine(&mut self, queue: u16, cause: Status) {
         self.count(cause);
-        self.forget_waiting(queue);
+        self.forget_held(queue);
         if let Some(pair) = self.queues.get_mut(usize::from(queue)) {
             pair.quarantine(cause);
             self.transmit.prefetched[usize::from(queue)] = 0;
         }
-    }
-}
-
-/// What is wrong with a transmit descriptor, or `Ok`.
-fn check(words: &[u64; 4], with_key: bool, frame_bytes: u64) -> Status {
-    let TransmitDescriptor { control, extent, .. } = TransmitDescriptor::of_words(words);
-    let security_known = match Security::of_number(u32::from(control.security())) {
-        Some(Security::Clear | Security::Sa) => true,
-        Some(Security::PspKey) => with_key,
-        None => false,
-    };
-    // One descriptor a frame, all of it at its address: the other forms are not built yet.
-    let whole = u32::from(control.length()) == extent.total_length();
-    let plain = extent.into_bits() >> 18 == 0;
-    if !security_known || !control.end_of_packet() || control.length() == 0 || !whole || !plain {
-        Status::BadDescriptor
-    } else if u64::from(control.length()) > frame_bytes {
-        Status::TooLong
-    } else {
-        Status::Ok
     }
 }

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 
 use cryptonic_pci::host::Bar;
 use cryptonic_pci::{Time, msix};
+use cryptonic_regs::Status;
+use cryptonic_regs::descriptor::TransmitControl;
 
 use crate::packet::Packet;
 
@@ -25,10 +27,12 @@ pub(crate) enum Kind {
     TransmitReport,
     WireArrival,
     ReceiveCommit,
+    CompletionHold,
+    InterruptDelay,
     HostWrite,
 }
 
-const KINDS: [Kind; 12] = [
+const KINDS: [Kind; 14] = [
     Kind::RegisterWrite,
     Kind::Engine,
     Kind::AdminCommand,
@@ -40,6 +44,8 @@ const KINDS: [Kind; 12] = [
     Kind::TransmitReport,
     Kind::WireArrival,
     Kind::ReceiveCommit,
+    Kind::CompletionHold,
+    Kind::InterruptDelay,
     Kind::HostWrite,
 ];
 
@@ -122,7 +128,18 @@ impl<T, const KIND: u64> Queue<T, KIND> {
 pub(crate) struct RegisterWrite {
     pub(crate) bar: Bar,
     pub(crate) offset: u32,
-    pub(crate) value: u32,
+    pub(crate) data: RegisterData,
+    /// When the host issued it.
+    pub(crate) issued_at: Time,
+}
+
+/// What a register write brings.
+#[derive(Clone, Copy)]
+pub(crate) enum RegisterData {
+    /// 32 bits.
+    Word(u32),
+    /// The first bytes of a place for lines of pushes, which may hold a key.
+    Line { place: u32, bytes: u32 },
 }
 
 /// Descriptors that were asked for.
@@ -134,20 +151,41 @@ pub(crate) struct Descriptors {
     pub(crate) count: u32,
 }
 
-/// A transmit descriptor at hand.
+/// A frame to be transmitted, as its descriptors say.
 #[derive(Clone, Copy)]
 pub(crate) struct Pending {
     pub(crate) queue: u16,
+    /// How many descriptors.
+    pub(crate) descriptors: u16,
     pub(crate) epoch: u32,
+    /// Words of the first descriptor.
     pub(crate) words: [u64; 4],
+    /// Tag of the last descriptor, and whether any asks for a report.
+    pub(crate) last: TransmitControl,
+    /// Bytes of the frame as the host gives it.
+    pub(crate) bytes: u32,
     /// Where its key is, if it has one.
     pub(crate) key: Option<u32>,
+    /// Where its parts are; `None` if it is all at the address of its one descriptor.
+    pub(crate) parts: Option<u32>,
+    /// When the doorbell or push was accepted that announced its last descriptor.
     pub(crate) accepted_at: Time,
+    /// When the host issued that.
+    pub(crate) issued_at: Time,
     /// What is wrong with it, or `Ok`; a bad one is not gathered.
-    pub(crate) fault: cryptonic_regs::Status,
+    pub(crate) fault: Status,
+    /// These are more descriptors of a frame whose fault was told and counted.
+    pub(crate) follows_fault: bool,
 }
 
-/// Transmit descriptors whose outcome is to be told to the host.
+/// A queue pair whose held completions or whose interrupt may be due.
+#[derive(Clone, Copy)]
+pub(crate) struct QueueTimer {
+    pub(crate) queue: u16,
+    pub(crate) epoch: u32,
+}
+
+/// The fate of transmit descriptors, to be told to the host.
 #[derive(Clone, Copy)]
 pub(crate) struct TransmitReport {
     pub(crate) queue: u16,
@@ -158,10 +196,37 @@ pub(crate) struct TransmitReport {
 
 /// A write to host memory on its way.
 pub(crate) enum HostWrite {
-    Receive { queue: u16, epoch: u32, buffer: u64, completion: u64, words: [u64; 8], packet: Box<Packet> },
-    Transmit { queue: u16, epoch: u32, completion: u64, words: [u64; 4] },
-    Admin { epoch: u32, completion: u64, words: [u64; 2], vector: u16 },
-    Bytes { address: u64, bytes: Vec<u8> },
+    Receive {
+        queue: u16,
+        epoch: u32,
+        buffer: u64,
+        completion: u64,
+        words: [u64; 8],
+        packet: Box<Packet>,
+    },
+    /// A frame over several buffers, which stand in a place of their own.
+    Scattered {
+        queue: u16,
+        epoch: u32,
+        buffers: u32,
+        packet: Box<Packet>,
+    },
+    Transmit {
+        queue: u16,
+        epoch: u32,
+        completion: u64,
+        words: [u64; 4],
+    },
+    Admin {
+        epoch: u32,
+        completion: u64,
+        words: [u64; 2],
+        vector: u16,
+    },
+    Bytes {
+        address: u64,
+        bytes: Vec<u8>,
+    },
     Interrupt(msix::Message),
 }
 
@@ -179,7 +244,9 @@ pub(crate) struct Events {
     pub(crate) transmit_reports: Queue<TransmitReport, 8>,
     pub(crate) wire_arrivals: Queue<Box<Packet>, 9>,
     pub(crate) receive_commits: Queue<Box<Packet>, 10>,
-    pub(crate) host_writes: Queue<HostWrite, 11>,
+    pub(crate) completion_holds: Queue<QueueTimer, 11>,
+    pub(crate) interrupt_delays: Queue<QueueTimer, 12>,
+    pub(crate) host_writes: Queue<HostWrite, 13>,
 }
 
 impl Events {
@@ -197,6 +264,8 @@ impl Events {
             self.transmit_reports.head,
             self.wire_arrivals.head,
             self.receive_commits.head,
+            self.completion_holds.head,
+            self.interrupt_delays.head,
             self.host_writes.head,
         ];
         heads.into_iter().fold(self.register_writes.head, Moment::min)

@@ -9,7 +9,9 @@ use cryptonic_pci::{Device, DmaAccess, Host, HostError, SharedMemory, Time, Work
 use cryptonic_regs::bar0::BAR0_BYTES;
 use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 
-use crate::events::RegisterWrite;
+use crate::events::{RegisterData, RegisterWrite};
+use crate::nic::Nic;
+use crate::push::window_at;
 use crate::world::{Inner, NicId, Seen, World};
 
 /// What interrupt messages are written to; any address outside host memory serves.
@@ -64,6 +66,25 @@ impl Inner {
         if inside { Ok(()) } else { Err(HostError::OutOfRange { bar, offset }) }
     }
 
+    /// The host writes `bytes` to a register: one posted write, which arrives later and in order.
+    fn post(
+        &mut self,
+        nic: usize,
+        bar: Bar,
+        offset: u32,
+        bytes: u64,
+        data: impl FnOnce(&mut Nic) -> RegisterData,
+    ) {
+        let issued_at = self.host_free_at(nic);
+        let one = &mut self.nics[nic];
+        let takes = Time::from_nanoseconds(one.parameters.host.register_write_ns);
+        let arrives = one.pcie.register_write(issued_at, bytes).max(one.events.register_writes.last());
+        let data = data(one);
+        one.events.register_writes.push(arrives, RegisterWrite { bar, offset, data, issued_at });
+        self.refresh(nic);
+        self.occupy_host(nic, issued_at, takes);
+    }
+
     fn occupy_host(&mut self, nic: usize, start: Time, span: Time) {
         let host = &mut self.hosts[nic];
         host.busy_until = start + span;
@@ -102,21 +123,21 @@ impl Host for InProcess {
     fn write32(&self, bar: Bar, offset: u32, value: u32) -> Result<(), HostError> {
         let mut inner = self.world.0.borrow_mut();
         inner.check(self.nic, bar, offset)?;
-        let start = inner.host_free_at(self.nic);
-        let nic = &mut inner.nics[self.nic];
-        let takes = Time::from_nanoseconds(nic.parameters.host.register_write_ns);
-        let arrives = nic.pcie.register_write(start, 4).max(nic.events.register_writes.last());
-        nic.events.register_writes.push(arrives, RegisterWrite { bar, offset, value });
-        inner.refresh(self.nic);
-        inner.occupy_host(self.nic, start, takes);
+        // What goes into a push window may be a piece of a key.
+        let window = bar == Bar::Bar2 && window_at(offset % DOORBELL_PAGE_BYTES).is_some();
+        inner.post(self.nic, bar, offset, 4, |nic| {
+            if window { nic.line(&value.to_le_bytes()) } else { RegisterData::Word(value) }
+        });
         Ok(())
     }
 
     fn push64(&self, bar: Bar, offset: u32, line: &[u8; 64]) -> Result<(), HostError> {
-        for (index, word) in line.chunks_exact(4).enumerate() {
-            let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            self.write32(bar, offset.saturating_add(index as u32 * 4), value)?;
+        let mut inner = self.world.0.borrow_mut();
+        inner.check(self.nic, bar, offset)?;
+        if !offset.is_multiple_of(64) {
+            return Err(HostError::OutOfRange { bar, offset });
         }
+        inner.post(self.nic, bar, offset, 64, |nic| nic.line(line));
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! text, lengths); a key that is fresh costs one more AES block, for H.
 
 use cryptonic_pci::Time;
-use cryptonic_wire::{Aad, Geometry};
+use cryptonic_wire::Geometry;
 
 use crate::calendar::Calendar;
 use crate::parameters::Parameters;
@@ -72,10 +72,7 @@ impl Lanes {
 /// Cycles that a packet takes a lane.
 #[inline]
 pub fn blocks(geometry: &Geometry, fresh_key: bool) -> u64 {
-    let aad_bytes = match geometry.aad {
-        Aad::InPlace { start, end } => end.saturating_sub(start) as u64,
-        Aad::Inline { length, .. } => u64::from(length),
-    };
+    let aad_bytes = geometry.aad.length() as u64;
     let text = (geometry.text.length() as u64).div_ceil(BLOCK_BYTES);
     let aes = text + 1 + u64::from(fresh_key);
     let ghash = aad_bytes.div_ceil(BLOCK_BYTES) + text + 1;
@@ -152,7 +149,7 @@ impl ContextCache {
 
 #[cfg(test)]
 mod tests {
-    use cryptonic_wire::Span;
+    use cryptonic_wire::{Aad, Span};
 
     use super::*;
 

@@ -52,6 +52,46 @@ impl Latencies {
     }
 }
 
+/// Spans of time: how many, the shortest, the longest and the mean, exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    samples: u64,
+    total: u128,
+    min: Time,
+    max: Time,
+}
+
+impl Spread {
+    /// Adds a sample.
+    #[inline]
+    pub fn add(&mut self, span: Time) {
+        self.min = if self.samples == 0 { span } else { self.min.min(span) };
+        self.max = self.max.max(span);
+        self.samples += 1;
+        self.total += u128::from(span.0);
+    }
+
+    /// Number of samples.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// The shortest; zero if there is none.
+    pub fn min(&self) -> Time {
+        self.min
+    }
+
+    /// The longest; zero if there is none.
+    pub fn max(&self) -> Time {
+        self.max
+    }
+
+    /// The mean, rounded down; zero if there is none.
+    pub fn mean(&self) -> Time {
+        Time(self.total.checked_div(u128::from(self.samples)).unwrap_or(0) as u64)
+    }
+}
+
 fn bucket(ticks: u64) -> usize {
     let ticks = ticks | 1 << SUB_BUCKETS_LOG2;
     let exponent = 63 - ticks.leading_zeros();

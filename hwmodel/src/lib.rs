@@ -3,10 +3,11 @@
 //! drives.
 
 mod calendar;
+mod completion_hold;
 mod counters;
 mod descriptor_fetch;
-mod descriptor_keys;
 mod events;
+mod frame_parts;
 mod gather;
 mod host_memory;
 mod in_process;
@@ -21,16 +22,21 @@ mod packet;
 pub mod parameters;
 pub mod pcie;
 pub mod pcie_closed_form;
+mod push;
 mod queue;
 mod receive_commit;
+mod receive_scaling;
 mod registers;
 mod rx_geometry;
 pub mod rx_parse;
 mod sa_table;
+mod secret_places;
+mod segment;
 mod steering;
 mod transmit_commit;
+mod transmit_frames;
 mod world;
 
-pub use latency::Latencies;
+pub use latency::{Latencies, Spread};
 pub use parameters::{ParameterError, Parameters};
 pub use world::{NicId, World};

@@ -10,30 +10,35 @@ use cryptonic_pci::config::{ConfigSpace, Identity};
 use cryptonic_pci::host::Bar;
 use cryptonic_pci::msix::MsixTable;
 use cryptonic_pci::{Device, Time};
-use cryptonic_regs::bar0::{BAR0_BYTES, Control, PspControl};
+use cryptonic_regs::bar0::{BAR0_BYTES, Control, EspUdpPort, PspControl};
 use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 use cryptonic_regs::{PCI_CLASS, PCI_DEVICE_ID, PCI_VENDOR_ID, Status};
 
 use crate::calendar::{Calendar, Store};
 use crate::counters::Counters;
-use crate::descriptor_keys::DescriptorKeys;
-use crate::events::{Events, HostWrite, Kind};
+use crate::events::{Events, HostWrite, Kind, RegisterData, RegisterWrite};
+use crate::frame_parts::{FrameParts, Places, ScatteredBuffer};
 use crate::host_memory::HostMemory;
 use crate::in_process::BAR4_BYTES;
 use crate::key_derivation::KeyDerivation;
 use crate::key_schedules::KeySchedules;
 use crate::lanes::{ContextCache, Lanes};
+use crate::latency::Spread;
 use crate::mac::Mac;
 use crate::management::Management;
 use crate::packet::{Packet, PacketPool};
 use crate::parameters::Parameters;
 use crate::pcie::Pcie;
 use crate::queue::QueuePair;
+use crate::receive_scaling::{ReceiveScaling, SourcePorts};
 use crate::rx_parse::RxParseTiming;
 use crate::sa_table::SaTable;
+use crate::secret_places::SecretPlaces;
 
 /// UDP port of PSP after reset.
 const PSP_UDP_PORT: u16 = 1000;
+/// UDP port of ESP after reset (RFC 3948 2.1).
+const ESP_UDP_PORT: u16 = 4500;
 
 /// One NIC.
 pub struct Nic {
@@ -49,6 +54,10 @@ pub struct Nic {
     pub(crate) counters: Counters,
     pub(crate) control: Control,
     pub(crate) psp_control: PspControl,
+    pub(crate) esp_udp_port: EspUdpPort,
+    pub(crate) psp_source_ports: SourcePorts,
+    /// Writes into push windows on their way, 64 bytes a place.
+    pub(crate) lines: SecretPlaces<8>,
     pub(crate) latched_high: u32,
     pub(crate) written_high: u32,
     pub(crate) queues: Vec<QueuePair>,
@@ -75,13 +84,25 @@ pub(crate) struct Transmit {
     pub(crate) announced: u64,
     /// Descriptors at hand, to be gathered.
     pub(crate) pending: std::collections::VecDeque<crate::events::Pending>,
-    /// Keys of the descriptors at hand.
-    pub(crate) keys: DescriptorKeys,
+    /// Keys of the descriptors at hand, each with the cookie behind it.
+    pub(crate) keys: SecretPlaces<5>,
+    /// Inline bytes and pieces of the frames at hand that have them.
+    pub(crate) parts: Places<FrameParts>,
     /// Schedules of those keys.
     pub(crate) key_schedules: KeySchedules,
     /// Descriptors fetched or asked for and not yet gathered, per queue pair.
     pub(crate) prefetched: Vec<u32>,
     pub(crate) buffer: Store,
+    /// Room for frames that are cut into segments.
+    pub(crate) segment_buffer: Store,
+    /// The frame that is being cut.
+    pub(crate) large: Vec<u8>,
+    /// Its segments, and when each is on the line.
+    pub(crate) sent: std::collections::VecDeque<(Box<Packet>, Time)>,
+    /// From the host's doorbell or push to the first byte of each frame in the NIC.
+    pub(crate) first_bytes: Spread,
+    /// Pushes whose descriptor was used, so that none was fetched.
+    pub(crate) pushes: u64,
     pub(crate) gather: Calendar,
     pub(crate) commit: Calendar,
     pub(crate) lanes: Lanes,
@@ -100,6 +121,9 @@ pub(crate) struct Receive {
     pub(crate) lanes: Lanes,
     pub(crate) commit: Calendar,
     pub(crate) parse_busy: Time,
+    pub(crate) scaling: ReceiveScaling,
+    /// Buffers of scattered frames on their way to host memory.
+    pub(crate) scattered: Places<Vec<ScatteredBuffer>>,
 }
 
 /// What the rest of the world has to do with an event.
@@ -108,6 +132,8 @@ pub(crate) enum Effect {
     None,
     /// A frame goes onto the line.
     Sent(Box<Packet>, Time),
+    /// The segments of a frame go onto the line.
+    SentSegments,
     /// The host can see something new.
     Visible,
     /// The host can see a received packet: how long it took from doorbell to here.
@@ -145,6 +171,9 @@ impl Nic {
             counters: Counters::default(),
             control: Control::new(),
             psp_control: PspControl::new().with_udp_port(PSP_UDP_PORT),
+            esp_udp_port: EspUdpPort::new().with_port(ESP_UDP_PORT),
+            psp_source_ports: SourcePorts::default(),
+            lines: SecretPlaces::default(),
             latched_high: 0,
             written_high: 0,
             queues: (0..queue_pairs).map(|_| QueuePair::default()).collect(),
@@ -158,10 +187,16 @@ impl Nic {
                 turn: 0,
                 announced: 0,
                 pending: std::collections::VecDeque::new(),
-                keys: DescriptorKeys::default(),
+                keys: SecretPlaces::default(),
+                parts: Places::default(),
                 key_schedules: KeySchedules::new(),
                 prefetched: vec![0; usize::from(queue_pairs)],
                 buffer: Store::new(parameters.mac.transmit_buffer_bytes),
+                segment_buffer: Store::new(parameters.mac.segment_buffer_bytes),
+                large: Vec::new(),
+                sent: std::collections::VecDeque::new(),
+                first_bytes: Spread::default(),
+                pushes: 0,
                 gather: Calendar::default(),
                 commit: Calendar::default(),
                 lanes: Lanes::new(parameters),
@@ -176,6 +211,8 @@ impl Nic {
                 lanes: Lanes::new(parameters),
                 commit: Calendar::default(),
                 parse_busy: Time::ZERO,
+                scaling: ReceiveScaling::default(),
+                scattered: Places::default(),
             },
             flow_key: (seed ^ 0x0f1e_2d3c_4b5a_6978, seed.rotate_left(32) ^ 0x8796_a5b4_c3d2_e1f0),
             reserved_accesses: 0,
@@ -193,7 +230,7 @@ impl Nic {
         match kind {
             Kind::RegisterWrite => {
                 if let Some(write) = self.events.register_writes.pop() {
-                    self.register_write(write.bar, write.offset, write.value);
+                    self.posted_write(&write);
                 }
                 Effect::None
             }
@@ -233,7 +270,7 @@ impl Nic {
             Kind::Gathered => match self.events.gathered.pop() {
                 Some(pending) => {
                     let effect = self.transmit_commit(&pending, pool);
-                    self.end_descriptor_key(pending.key);
+                    self.end_frame(&pending);
                     effect
                 }
                 None => Effect::None,
@@ -256,6 +293,18 @@ impl Nic {
                 }
                 Effect::None
             }
+            Kind::CompletionHold => {
+                if let Some(timer) = self.events.completion_holds.pop() {
+                    self.completion_hold_over(timer);
+                }
+                Effect::None
+            }
+            Kind::InterruptDelay => {
+                if let Some(timer) = self.events.interrupt_delays.pop() {
+                    self.interrupt_delay_over(timer);
+                }
+                Effect::None
+            }
             Kind::HostWrite => match self.events.host_writes.pop() {
                 Some(write) => self.host_write(write, pool),
                 None => Effect::None,
@@ -267,20 +316,15 @@ impl Nic {
     fn host_write(&mut self, write: HostWrite, pool: &mut PacketPool) -> Effect {
         match write {
             HostWrite::Receive { queue, epoch, buffer, completion, words, packet } => {
-                let accepted_at = packet.accepted_at;
                 let landed = self.queue_epoch(queue) == Some(epoch)
                     && self.memory.write(buffer, packet.frame()).is_ok()
                     && self.memory.write_words(completion, &words).is_ok();
-                pool.give(packet);
-                if !landed {
-                    return Effect::None;
-                }
-                self.raise_queue_interrupt(queue);
-                if accepted_at == Time::ZERO {
-                    Effect::Visible
-                } else {
-                    Effect::Received(self.now - accepted_at)
-                }
+                self.received(queue, packet, landed, pool)
+            }
+            HostWrite::Scattered { queue, epoch, buffers, packet } => {
+                let landed = self.queue_epoch(queue) == Some(epoch) && self.land_scattered(buffers, &packet);
+                self.receive.scattered.give(Some(buffers));
+                self.received(queue, packet, landed, pool)
             }
             HostWrite::Transmit { queue, epoch, completion, words } => {
                 if self.queue_epoch(queue) != Some(epoch)
@@ -288,7 +332,7 @@ impl Nic {
                 {
                     return Effect::None;
                 }
-                self.raise_queue_interrupt(queue);
+                self.completion_visible(queue);
                 Effect::Visible
             }
             HostWrite::Admin { epoch, completion, words, vector } => {
@@ -312,11 +356,21 @@ impl Nic {
         self.queues.get(usize::from(queue)).filter(|pair| pair.running()).map(|pair| pair.epoch)
     }
 
-    fn raise_queue_interrupt(&mut self, queue: u16) {
-        let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
-        if std::mem::take(&mut pair.armed) {
-            let vector = u16::from(pair.control.vector());
-            self.raise_interrupt(vector);
+    /// A received packet is in host memory with its completion, if it could be.
+    fn received(&mut self, queue: u16, packet: Box<Packet>, landed: bool, pool: &mut PacketPool) -> Effect {
+        let accepted_at = packet.accepted_at;
+        pool.give(packet);
+        if !landed {
+            return Effect::None;
+        }
+        self.completion_visible(queue);
+        if accepted_at == Time::ZERO { Effect::Visible } else { Effect::Received(self.now - accepted_at) }
+    }
+
+    /// A write that will not be made gives back what it holds.
+    pub(crate) fn forget_write(&mut self, write: HostWrite) {
+        if let HostWrite::Scattered { buffers, .. } = write {
+            self.receive.scattered.give(Some(buffers));
         }
     }
 
@@ -357,6 +411,19 @@ impl Nic {
         pool.give(packet);
     }
 
+    /// Puts up to 64 bytes that the host writes in a place of their own, where they can be wiped.
+    pub(crate) fn line(&mut self, line: &[u8]) -> RegisterData {
+        let place = self.lines.take();
+        if let Some(words) = self.lines.words(place) {
+            for (word, bytes) in words.iter_mut().zip(line.chunks(8)) {
+                let mut whole = [0; 8];
+                whole[..bytes.len()].copy_from_slice(bytes);
+                *word = u64::from_le_bytes(whole);
+            }
+        }
+        RegisterData::Line { place, bytes: line.len().min(64) as u32 }
+    }
+
     /// Whether packets may pass.
     pub(crate) fn enabled(&self) -> bool {
         self.control.enable()
@@ -381,14 +448,12 @@ impl Device for Nic {
     }
 
     fn bar_write(&mut self, bar: Bar, offset: u32, value: u32) {
-        self.register_write(bar, offset, value);
+        self.register_write(bar, offset, value, self.now);
     }
 
     fn bar_push(&mut self, bar: Bar, offset: u32, line: &[u8; 64]) {
-        for (index, word) in line.chunks_exact(4).enumerate() {
-            let value = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            self.register_write(bar, offset + index as u32 * 4, value);
-        }
+        let data = self.line(line);
+        self.posted_write(&RegisterWrite { bar, offset, data, issued_at: self.now });
     }
 
     fn reset(&mut self) {
@@ -401,11 +466,13 @@ impl Device for Nic {
         self.msix.reset();
         self.control = Control::new();
         self.psp_control = PspControl::new().with_udp_port(PSP_UDP_PORT);
+        self.esp_udp_port = EspUdpPort::new().with_port(ESP_UDP_PORT);
+        self.psp_source_ports = SourcePorts::default();
+        self.lines.reset();
+        // What its rings still held is gone as a whole; only the epoch goes on.
         self.queues.iter_mut().for_each(|pair| {
-            pair.waiting.clear();
             pair.disable();
-            pair.control = Default::default();
-            pair.bases = [0; 4];
+            *pair = QueuePair { epoch: pair.epoch, ..QueuePair::default() };
         });
         self.sa_table.reset();
         self.keys.reset();
@@ -414,11 +481,16 @@ impl Device for Nic {
         self.keys_zeroised = true;
         self.transmit.pending.clear();
         self.transmit.keys.reset();
+        self.transmit.parts = Places::default();
+        self.transmit.sent.clear();
         self.transmit.key_schedules.clear();
         self.transmit.prefetched.fill(0);
         self.transmit.announced = 0;
         self.transmit.buffer = Store::new(self.parameters.mac.transmit_buffer_bytes);
+        self.transmit.segment_buffer = Store::new(self.parameters.mac.segment_buffer_bytes);
         self.receive.buffer = Store::new(self.parameters.mac.receive_buffer_bytes);
+        self.receive.scaling = ReceiveScaling::default();
+        self.receive.scattered = Places::default();
         self.counters = Counters::default();
         self.management = Management::new(&self.parameters);
         self.boot_firmware(self.now);

@@ -62,6 +62,27 @@ pub struct Received {
     pub psp_device_key: bool,
     /// PSP bytes by the specification's definition: after the IV to the last payload byte.
     pub psp_bytes: u64,
+    /// What the protection named as the next header, or 0.
+    pub next_header: u8,
+    /// What was found about checksums.
+    pub checksums: Checksums,
+    /// Toeplitz hash, or 0.
+    pub hash: u32,
+    /// A `HashKind` number.
+    pub hash_kind: u8,
+    /// Receive scaling may choose the queue: no SA did.
+    pub scaling: bool,
+}
+
+/// What was found about checksums, as `ChecksumState` numbers.
+#[derive(Clone, Copy, Default)]
+pub struct Checksums {
+    /// Of the delivered packet's IPv4 header.
+    pub ip: u8,
+    /// Of its TCP or UDP header.
+    pub l4: u8,
+    /// Of the UDP header that carried ESP or PSP.
+    pub outer: u8,
 }
 
 const ROOM_BYTES: usize = HEADROOM_BYTES + TAILROOM_BYTES;
@@ -113,6 +134,14 @@ impl Packet {
         let result = work(&mut room)?;
         (self.start, self.end) = (room.start, room.end);
         Ok(result)
+    }
+}
+
+impl Drop for Packet {
+    fn drop(&mut self) {
+        if let Some(geometry) = &mut self.geometry {
+            geometry.nonce.zeroize();
+        }
     }
 }
 

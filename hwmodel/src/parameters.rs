@@ -38,6 +38,8 @@ pub struct MacParameters {
     pub receive_buffer_bytes: u64,
     /// Transmit buffer between host memory and MAC.
     pub transmit_buffer_bytes: u64,
+    /// Buffer between host memory and MAC of frames that are cut into segments.
+    pub segment_buffer_bytes: u64,
 }
 
 /// The clock and the buses behind it.
@@ -111,6 +113,10 @@ pub struct DescriptorParameters {
     pub receive_fetch: u64,
     /// Receive descriptors kept ready, per queue pair.
     pub receive_prefetch: u64,
+    /// Most transmit descriptors of one frame.
+    pub transmit_chain: u64,
+    /// Most receive buffers of one frame.
+    pub receive_chain: u64,
 }
 
 /// How many there are.
@@ -160,6 +166,7 @@ impl Default for MacParameters {
             latency_ns: 60,
             receive_buffer_bytes: 1 << 20,
             transmit_buffer_bytes: 1 << 16,
+            segment_buffer_bytes: 1 << 17,
         }
     }
 }
@@ -212,6 +219,8 @@ impl Default for DescriptorParameters {
             transmit_prefetch: 128,
             receive_fetch: 16,
             receive_prefetch: 256,
+            transmit_chain: 32,
+            receive_chain: 16,
         }
     }
 }
@@ -373,6 +382,13 @@ impl Parameters {
             1 << 30,
             "16384 to 2^30",
         )?;
+        in_range(
+            "mac.segment_buffer_bytes",
+            self.mac.segment_buffer_bytes,
+            16_384,
+            1 << 30,
+            "16384 to 2^30",
+        )?;
         for (knob, hertz) in
             [("pipeline.clock_hz", self.pipeline.clock_hz), ("firmware.clock_hz", self.firmware.clock_hz)]
         {
@@ -413,6 +429,8 @@ impl Parameters {
         )?;
         in_range("descriptors.receive_fetch", self.descriptors.receive_fetch, 1, 64, "1 to 64")?;
         in_range("descriptors.receive_prefetch", self.descriptors.receive_prefetch, 1, 65_536, "1 to 65536")?;
+        in_range("descriptors.transmit_chain", self.descriptors.transmit_chain, 1, 255, "1 to 255")?;
+        in_range("descriptors.receive_chain", self.descriptors.receive_chain, 1, 255, "1 to 255")?;
         in_range("capacity.queue_pairs", self.capacity.queue_pairs, 1, 64, "1 to 64")?;
         in_range("capacity.sa_slots", self.capacity.sa_slots, 1, 65_536, "1 to 65536")?;
         in_range(

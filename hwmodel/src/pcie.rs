@@ -109,16 +109,25 @@ impl Pcie {
     /// Whether a packet's read may be asked for at `now`; if not, when to ask again. Reads of packets leave a
     /// few tags, and credits for them, to reads of descriptors, which would else wait behind all packets that
     /// the transmit buffer has room for.
-    pub fn packet_read_allowed(&mut self, now: Time, bytes: u64) -> Result<(), Time> {
+    ///
+    /// A packet that takes more tags or credits than there ever are beside those waits for as many as there are.
+    pub fn packet_read_allowed(&mut self, now: Time, tags: u64, bytes: u64) -> Result<(), Time> {
         self.retire_reads(now);
-        let tags = bytes.div_ceil(self.parameters.mrrs_bytes).max(1);
         let kept_bytes = DESCRIPTOR_TAGS * self.parameters.mrrs_bytes;
+        let tags = tags.min(self.parameters.read_tags.saturating_sub(DESCRIPTOR_TAGS));
+        let bytes = bytes.min(self.parameters.completion_credit_bytes.saturating_sub(kept_bytes));
         let allowed = self.tags_used + tags + DESCRIPTOR_TAGS <= self.parameters.read_tags
             && self.read_bytes_in_flight + bytes + kept_bytes <= self.parameters.completion_credit_bytes;
         match self.reads.front() {
             Some(read) if !allowed => Err(read.done),
             _ => Ok(()),
         }
+    }
+
+    /// Tags that a read of `bytes` takes.
+    #[inline]
+    pub fn tags_of(&self, bytes: u64) -> u64 {
+        bytes.div_ceil(self.parameters.mrrs_bytes).max(1)
     }
 
     fn retire_reads(&mut self, now: Time) {
@@ -134,12 +143,12 @@ impl Pcie {
     /// The device reads `bytes` of host memory at `now`. Gives the time at which all of them are here; reads
     /// complete in the order in which they were asked for.
     pub fn read(&mut self, now: Time, bytes: u64) -> Time {
-        self.read_later(now, now, bytes)
+        self.read_later(now, now, bytes).done
     }
 
     /// The same, with a request that is ready at `ready`.
-    pub fn read_later(&mut self, now: Time, ready: Time, bytes: u64) -> Time {
-        let tags = bytes.div_ceil(self.parameters.mrrs_bytes).max(1);
+    pub fn read_later(&mut self, now: Time, ready: Time, bytes: u64) -> Arrival {
+        let tags = self.tags_of(bytes);
         let mut start = ready;
         while let Some(read) = self.reads.front() {
             let room = self.tags_used + tags <= self.parameters.read_tags
@@ -160,12 +169,15 @@ impl Pcie {
         let completion = read_completion_bytes(bytes, self.parameters.completion_bytes);
         let span = self.span(completion);
         let latency = Time::from_nanoseconds(self.parameters.read_latency_ns);
-        let done = self.to_device.serve(sent + latency, span) + span;
+        let begins = self.to_device.serve(sent + latency, span);
+        let done = begins + span;
+        let first_completion = COMPLETION_OVERHEAD_BYTES + bytes.min(self.parameters.completion_bytes);
+        let first = done.min(begins + self.span(first_completion));
         self.bytes_to_device += completion;
         self.tags_used += tags;
         self.read_bytes_in_flight += bytes;
         self.reads.push_back(Read { done, tags, bytes });
-        done
+        Arrival { first, done }
     }
 
     /// The device writes `bytes` to host memory from `now` on. Gives when the last byte has left, and when
@@ -217,6 +229,15 @@ impl Pcie {
     fn span(&self, bytes: u64) -> Time {
         Time((bytes * self.byte_time) >> BYTE_TIME_SHIFT)
     }
+}
+
+/// The two times of a read.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// When the first completion is here, and the first bytes with it.
+    pub first: Time,
+    /// When all bytes are here.
+    pub done: Time,
 }
 
 /// The two times of a posted write.

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
-use cryptonic_regs::bar0::{QueueControl, QueueStatus};
-use cryptonic_regs::descriptor::{RECEIVE_STRIDE_BYTES, ReceiveDescriptor};
+use cryptonic_regs::bar0::{CompletionCoalescing, InterruptModeration, QueueControl, QueueStatus};
+use cryptonic_regs::descriptor::{RECEIVE_STRIDE_BYTES, ReceiveDescriptor, TRANSMIT_STRIDES_LOG2};
 
+use crate::events::{HostWrite, Pending};
 use crate::packet::Packet;
+use crate::push::PushWindow;
 
 /// A ring of the host: where it is and how far the device got. Indices count slots and run freely.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,6 +74,12 @@ pub struct CompletionRing {
 }
 
 impl CompletionRing {
+    /// Slots from an index to the end of the ring's memory.
+    #[inline]
+    pub fn slots_to_end(&self, index: u32) -> u32 {
+        self.slots - (index & self.slots.wrapping_sub(1))
+    }
+
     /// IOVA and phase of the next completion.
     #[inline]
     pub fn next(&mut self) -> (u64, bool) {
@@ -100,8 +108,16 @@ pub struct QueuePair {
     pub transmit_completions: CompletionRing,
     /// Transmit descriptors whose outcome no completion has told yet.
     pub unreported: u16,
-    /// Doorbells accepted and not yet used up: producer index and time.
-    pub doorbells: VecDeque<(u32, Time)>,
+    /// Doorbells and pushes accepted and not yet used up.
+    pub doorbells: VecDeque<Announced>,
+    /// Index of the next transmit descriptor to arrive; behind `transmit.fetched` while reads are under way.
+    pub arrived: u32,
+    /// The frame whose last descriptor is not here yet.
+    pub assembly: Option<Assembly>,
+    /// When the last frame given to gathering reaches commit: frames of a queue pair keep their order.
+    pub gathered_until: Time,
+    /// The two push windows.
+    pub windows: [PushWindow; 2],
     /// Receive ring.
     pub receive: Ring,
     /// Receive completions.
@@ -112,6 +128,48 @@ pub struct QueuePair {
     pub waiting: VecDeque<Box<Packet>>,
     /// The next completion sends the interrupt.
     pub armed: bool,
+    /// When the interrupt is sent.
+    pub moderation: InterruptModeration,
+    /// The interrupt that waits for more completions.
+    pub interrupt: Waiting,
+    /// When receive completions are written.
+    pub coalescing: CompletionCoalescing,
+    /// The completions that wait for others.
+    pub hold: Waiting,
+    /// Their writes.
+    pub held: Vec<HostWrite>,
+}
+
+/// Transmit descriptors that a doorbell or a push announced.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Announced {
+    /// Producer index behind them.
+    pub producer: u32,
+    /// When it was accepted.
+    pub accepted_at: Time,
+    /// When the host issued it.
+    pub issued_at: Time,
+}
+
+/// A frame of which some descriptors are here.
+pub struct Assembly {
+    /// What is known so far.
+    pub(crate) frame: Pending,
+    /// Inline bytes and lengths so far.
+    pub(crate) bytes: u64,
+    /// The frame was too long, and this is the rest of it.
+    pub(crate) discarded: bool,
+}
+
+/// Something that waits for more of its kind, a time at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    /// How many there are.
+    pub count: u32,
+    /// When the first of them came.
+    pub since: Time,
+    /// A timer is under way; it looks again if the first has come later than when it was set.
+    pub timer: bool,
 }
 
 /// Byte sizes of completions, which are the strides of their rings.
@@ -127,7 +185,7 @@ impl QueuePair {
         let aligned = transmit.is_multiple_of(128)
             && [transmit_completion, receive, receive_completion].iter().all(|base| base.is_multiple_of(64));
         let far_below_the_end = self.bases.iter().all(|base| *base < 1 << 60);
-        if !matches!(control.transmit_stride_log2(), 5 | 6)
+        if !TRANSMIT_STRIDES_LOG2.contains(&control.transmit_stride_log2())
             || !in_range(control.transmit_slots_log2())
             || !in_range(control.receive_slots_log2())
             || !aligned
@@ -153,6 +211,8 @@ impl QueuePair {
         *self = QueuePair {
             control: self.control.with_enable(false),
             bases: self.bases,
+            moderation: self.moderation,
+            coalescing: self.coalescing,
             epoch: self.epoch.wrapping_add(1),
             ..QueuePair::default()
         };
@@ -172,15 +232,21 @@ impl QueuePair {
         self.status.enabled()
     }
 
-    /// When the doorbell was accepted that announced the transmit descriptor of `index`.
+    /// The doorbell or push that announced the transmit descriptor of `index`.
     #[inline]
-    pub fn accepted_at(&mut self, index: u32) -> Time {
+    pub fn announced(&mut self, index: u32) -> Announced {
         while self.doorbells.len() > 1
-            && let Some((producer, _)) = self.doorbells.front()
-            && index.wrapping_sub(*producer) < 1 << 31
+            && let Some(first) = self.doorbells.front()
+            && index.wrapping_sub(first.producer) < 1 << 31
         {
             self.doorbells.pop_front();
         }
-        self.doorbells.front().map_or(Time::ZERO, |(_, time)| *time)
+        self.doorbells.front().copied().unwrap_or_default()
+    }
+
+    /// Most receive descriptors to keep ready: never fewer than a scattered frame may need.
+    #[inline]
+    pub fn receive_prefetch(&self, prefetch: u32, chain: u32) -> u32 {
+        if self.control.receive_scatter() { prefetch.max(2 * chain) } else { prefetch }
     }
 }

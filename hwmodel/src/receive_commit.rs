@@ -21,7 +21,10 @@ impl Nic {
             (_, None) => Err(Status::BadInner),
         };
         match committed {
-            Ok(()) => self.deliver(packet, pool),
+            Ok(()) => {
+                self.judge_delivered(&mut packet);
+                self.deliver(packet, pool);
+            }
             Err(status) => self.drop_received(packet, status, pool),
         }
     }
@@ -33,12 +36,12 @@ impl Nic {
             return Err(packet.status);
         }
         replay_status(sa.window.update(received.sequence))?;
-        let (mode, icv_length) = (sa.mode, sa.esp.icv_length);
+        let (mode, esp) = (sa.mode, &sa.esp);
         let opened = packet.with_room(|room| match mode {
-            Mode::Tunnel => esp_transform::decapsulate_tunnel(room, parsed, icv_length),
-            Mode::Transport | Mode::Beet => esp_transform::decapsulate_transport(room, parsed, icv_length),
+            Mode::Tunnel => esp_transform::decapsulate_tunnel(room, parsed, esp),
+            Mode::Transport | Mode::Beet => esp_transform::decapsulate_transport(room, parsed, esp),
         });
-        no_dummy(opened)?;
+        packet.received.next_header = no_dummy(opened)?;
         sa.packets += 1;
         sa.bytes += packet.bytes() - parsed.plain.l3_offset as u64;
         Ok(())
@@ -50,22 +53,27 @@ impl Nic {
             return Err(packet.status);
         }
         let opened = packet.with_room(|room| psp_transform::decapsulate(room, parsed));
-        no_dummy(opened).inspect_err(|_| self.counters.psp.received_errors += 1)?;
+        packet.received.next_header =
+            no_dummy(opened).inspect_err(|_| self.counters.psp.received_errors += 1)?;
         self.counters.psp.received_packets += 1;
         self.counters.psp.received_bytes += packet.received.psp_bytes;
         Ok(())
     }
 }
 
-/// The status of what came out.
-fn no_dummy(opened: Result<Decapsulated, Rejected>) -> Result<(), Status> {
+/// The next header of what came out, or its status.
+fn no_dummy(opened: Result<Decapsulated, Rejected>) -> Result<u8, Status> {
     match opened {
-        Ok(Decapsulated::Packet { .. }) => Ok(()),
+        Ok(Decapsulated::Packet { next_header }) => Ok(next_header),
         Ok(Decapsulated::Dummy) => Err(Status::Dummy),
         Err(Rejected::Trailer(_)) => Err(Status::BadTrailer),
-        Err(Rejected::NextHeader(_) | Rejected::InnerPacket(_) | Rejected::StaleParse) => {
-            Err(Status::BadInner)
-        }
+        Err(
+            Rejected::NextHeader(_)
+            | Rejected::BeetPseudoHeader
+            | Rejected::InnerPacket(_)
+            | Rejected::NoRoom
+            | Rejected::StaleParse,
+        ) => Err(Status::BadInner),
         Err(Rejected::CongestionDrop) => Err(Status::EcnDrop),
     }
 }

@@ -1,12 +1,30 @@
 //! The register file: BAR0, the doorbells of BAR2, the MSI-X table of BAR4.
 
+use cryptonic_pci::Time;
 use cryptonic_pci::host::Bar;
-use cryptonic_regs::bar0::{self, QueueControl};
+use cryptonic_regs::bar0::{self, DescriptorCapability, QueueControl};
 use cryptonic_regs::rows::Value;
 use cryptonic_regs::{CONTRACT_MAJOR, CONTRACT_MINOR, doorbell};
 
+use crate::events::{RegisterData, RegisterWrite};
 use crate::nic::Nic;
+use crate::push::window_at;
+use crate::queue::Announced;
 
+/// What the model's descriptors and rings can do.
+pub(crate) const DESCRIPTOR_CAPABILITY: DescriptorCapability = DescriptorCapability::new()
+    .with_stride_32(true)
+    .with_stride_64(true)
+    .with_stride_128(true)
+    .with_inline_data(true)
+    .with_push_windows(true)
+    .with_scatter_gather(true)
+    .with_segmentation(true)
+    .with_checksums(true)
+    .with_receive_scatter(true)
+    .with_completion_coalescing(true)
+    .with_interrupt_moderation(true)
+    .with_receive_scaling(true);
 /// What [`bar0::DEVICE_KIND`] says of the model.
 const KIND_MODEL: u16 = 1;
 /// Base-2 logarithm of the most slots of a ring.
@@ -35,11 +53,29 @@ impl Nic {
         }
     }
 
-    /// A register write of the host.
-    pub(crate) fn register_write(&mut self, bar: Bar, offset: u32, value: u32) {
+    /// A write of the host arrives.
+    pub(crate) fn posted_write(&mut self, write: &RegisterWrite) {
+        match write.data {
+            RegisterData::Word(value) => {
+                self.register_write(write.bar, write.offset, value, write.issued_at);
+            }
+            RegisterData::Line { place, bytes } => {
+                for index in 0..bytes / 4 {
+                    let words = self.lines.words(place);
+                    let word = words.and_then(|words| words.get(index as usize / 2).copied()).unwrap_or(0);
+                    let value = (word >> (index % 2 * 32)) as u32;
+                    self.register_write(write.bar, write.offset + index * 4, value, write.issued_at);
+                }
+                self.lines.give(Some(place));
+            }
+        }
+    }
+
+    /// 32 bits of a register write that the host issued at `issued_at`.
+    pub(crate) fn register_write(&mut self, bar: Bar, offset: u32, value: u32, issued_at: Time) {
         match bar {
             Bar::Bar0 => self.bar0_write(offset, value),
-            Bar::Bar2 => self.doorbell_write(offset, value),
+            Bar::Bar2 => self.doorbell_write(offset, value, issued_at),
             Bar::Bar4 => {
                 if let Some(message) = self.msix.write(offset, value) {
                     self.send_message(message);
@@ -76,10 +112,15 @@ impl Nic {
             return match register {
                 _ if register == bar0::QUEUE_CONTROL.offset => Some(pair.control.into_bits()),
                 _ if register == bar0::QUEUE_STATUS.offset => Some(pair.status.into_bits()),
+                _ if register == bar0::INTERRUPT_MODERATION.offset => Some(pair.moderation.into_bits()),
+                _ if register == bar0::COMPLETION_COALESCING.offset => Some(pair.coalescing.into_bits()),
                 _ => None,
             };
         }
-        if let Some(word) = block_table_word(offset, self.queues.len() as u32) {
+        if let Some(word) = block_table_word(offset, self.queues.len() as u32)
+            .or_else(|| self.receive.scaling.read(offset))
+            .or_else(|| self.psp_source_ports.read(offset))
+        {
             return Some(word);
         }
         Some(match offset {
@@ -100,9 +141,13 @@ impl Nic {
                 .with_ring_slots_log2_max(RING_SLOTS_LOG2_MAX)
                 .with_vectors(self.msix.vectors() as u8)
                 .into_bits(),
-            _ if offset == bar0::DESCRIPTOR_CAPABILITY.offset => {
-                bar0::DescriptorCapability::new().with_stride_32(true).with_stride_64(true).into_bits()
-            }
+            _ if offset == bar0::DESCRIPTOR_CAPABILITY.offset => DESCRIPTOR_CAPABILITY.into_bits(),
+            _ if offset == bar0::CHAIN_CAPABILITY.offset => bar0::ChainCapability::new()
+                .with_transmit_descriptors(self.parameters.descriptors.transmit_chain as u8)
+                .with_receive_buffers(self.parameters.descriptors.receive_chain as u8)
+                .into_bits(),
+            _ if offset == bar0::SEGMENTED_BYTES_MAX.offset => self.segmented_bytes_max() as u32,
+            _ if offset == bar0::ESP_UDP_PORT.offset => self.esp_udp_port.into_bits(),
             _ if offset == bar0::PROTOCOL_CAPABILITY.offset => bar0::ProtocolCapability::new()
                 .with_esp(true)
                 .with_psp(true)
@@ -165,13 +210,24 @@ impl Nic {
                 }
             } else if register == bar0::QUEUE_CONTROL.offset {
                 self.queue_control_write(queue as u16, QueueControl::of_bits(u64::from(value)));
+            } else if register == bar0::INTERRUPT_MODERATION.offset {
+                self.moderation_write(queue, value);
+            } else if register == bar0::COMPLETION_COALESCING.offset {
+                self.coalescing_write(queue, value);
             }
+            return;
+        }
+        if self.receive.scaling.write(offset, value) || self.psp_source_ports.write(offset, value) {
             return;
         }
         match offset {
             _ if offset == bar0::CONTROL.offset => {
                 self.control = bar0::Control::from_bits(value & 0b11);
                 self.fetch_transmit();
+            }
+            _ if offset == bar0::ESP_UDP_PORT.offset => {
+                let port = bar0::EspUdpPort::from_bits(value).port();
+                self.esp_udp_port = bar0::EspUdpPort::new().with_port(port);
             }
             _ if offset == bar0::ADMIN_CONTROL.offset => {
                 self.admin_control_write(bar0::AdminControl::from_bits(value));
@@ -217,7 +273,7 @@ impl Nic {
             return;
         }
         if !control.enable() {
-            self.forget_waiting(queue);
+            self.forget_held(queue);
             self.queues[usize::from(queue)].disable();
             self.key_schedules.clear();
             self.transmit.key_schedules.clear();
@@ -230,31 +286,40 @@ impl Nic {
         }
     }
 
-    fn doorbell_write(&mut self, offset: u32, value: u32) {
+    fn doorbell_write(&mut self, offset: u32, value: u32, issued_at: Time) {
         let queue = (offset / doorbell::DOORBELL_PAGE_BYTES) as u16;
-        let now = self.now;
         let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else {
             return;
         };
         match offset % doorbell::DOORBELL_PAGE_BYTES {
-            at if at == doorbell::TRANSMIT_DOORBELL.offset => match pair.transmit.doorbell(value) {
-                Ok(()) => {
-                    // One that announces nothing new is not remembered, or a host could fill the memory.
-                    let known = pair.doorbells.back().map_or(pair.transmit.fetched, |(last, _)| *last);
-                    if (1..=pair.transmit.slots).contains(&value.wrapping_sub(known)) {
-                        pair.doorbells.push_back((value, now));
-                    }
-                    self.transmit.announced |= 1 << queue;
-                    self.fetch_transmit();
-                }
-                Err(cause) => self.quarantine(queue, cause),
-            },
+            at if at == doorbell::TRANSMIT_DOORBELL.offset => self.transmit_doorbell(queue, value, issued_at),
             at if at == doorbell::RECEIVE_DOORBELL.offset => match pair.receive.doorbell(value) {
                 Ok(()) => self.fetch_receive(queue),
                 Err(cause) => self.quarantine(queue, cause),
             },
             at if at == doorbell::INTERRUPT_ARM.offset => pair.armed = true,
-            _ => self.reserved_accesses += 1,
+            at => match window_at(at) {
+                Some((window, within)) => self.push_write(queue, window, within, value, issued_at),
+                None => self.reserved_accesses += 1,
+            },
+        }
+    }
+
+    /// The host says how far it has filled a transmit ring that is on.
+    pub(crate) fn transmit_doorbell(&mut self, queue: u16, producer: u32, issued_at: Time) {
+        let accepted_at = self.now;
+        let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
+        match pair.transmit.doorbell(producer) {
+            Ok(()) => {
+                // One that announces nothing new is not remembered, or a host could fill the memory.
+                let known = pair.doorbells.back().map_or(pair.transmit.fetched, |last| last.producer);
+                if (1..=pair.transmit.slots).contains(&producer.wrapping_sub(known)) {
+                    pair.doorbells.push_back(Announced { producer, accepted_at, issued_at });
+                }
+                self.transmit.announced |= 1 << queue;
+                self.fetch_transmit();
+            }
+            Err(cause) => self.quarantine(queue, cause),
         }
     }
 }

@@ -9,7 +9,7 @@ use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
 use cryptonic_wire::psp::{self, Version};
 use cryptonic_wire::sequence::{self, Verdict};
-use cryptonic_wire::{Geometry, Parsed, Protocol, esp};
+use cryptonic_wire::{Geometry, Parsed, Protocol, UdpPorts, esp};
 use zeroize::Zeroizing;
 
 use crate::mac::FCS_BYTES;
@@ -47,7 +47,8 @@ impl Nic {
         packet.buffer_bytes = packet.bytes();
 
         let parsed_at = self.parse_time(packet.bytes());
-        let parsed = match rx_parse::parse(packet.frame(), self.psp_control.udp_port()) {
+        let ports = UdpPorts { psp: self.psp_control.udp_port(), esp: self.esp_udp_port.port() };
+        let parsed = match rx_parse::parse(packet.frame(), ports) {
             Ok(parsed) => parsed,
             Err(status) => {
                 self.count_psp_fault(status);
@@ -56,9 +57,12 @@ impl Nic {
             }
         };
         packet.parsed = Some(parsed);
+        packet.received.scaling = true;
+        self.judge_outer(&mut packet, &parsed);
         let looked_up = parsed_at + self.cycle.times(self.parameters.pipeline.lookup_latency_cycles);
         let opening = match parsed.protocol {
             Protocol::Other => Ok(None),
+            Protocol::NatKeepalive => Err(Status::NatKeepalive),
             Protocol::Esp => self.open_esp(&mut packet, &parsed, looked_up).map(Some),
             Protocol::Psp => self.open_psp(&mut packet, &parsed, looked_up).map(Some),
         };
@@ -110,16 +114,15 @@ impl Nic {
             u64::from(parsed.sequence)
         };
         replay_status(sa.window.check(sequence))?;
-        let extended = sa.esp.extended_sequence.then_some(sequence);
         let geometry =
-            esp::receive_geometry(parsed, packet.frame(), sa.esp.salt, extended, sa.esp.icv_length)
-                .map_err(rx_parse::verdict)?;
+            esp::receive_geometry(parsed, packet.frame(), &sa.esp, sequence).map_err(rx_parse::verdict)?;
         packet.protocol = ReceivedProtocol::Esp;
         packet.received.sa_index = index;
         packet.received.sa_generation = sa.generation;
         packet.received.spi = parsed.spi;
         packet.received.cookie = sa.cookie;
         packet.received.queue = sa.receive_queue;
+        packet.received.scaling = sa.receive_scaling;
         packet.received.sequence = sequence;
         packet.received.iv = iv_of(&geometry);
         if geometry.open(&sa.key, packet.frame_mut()).is_err() {

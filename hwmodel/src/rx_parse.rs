@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 
 use cryptonic_regs::Status;
-use cryptonic_wire::{Malformed, Parsed, parse_receive};
+use cryptonic_wire::{Malformed, Parsed, UdpPorts, parse_receive};
 
 /// Cycles from a packet's last beat to its result: beat register, header extraction in three steps (Ethernet
 /// and IP, extension headers, security protocol), verdict.
@@ -28,8 +28,8 @@ pub type Result = std::result::Result<Parsed, Status>;
 
 /// The function of the unit.
 #[inline]
-pub fn parse(frame: &[u8], psp_udp_port: u16) -> Result {
-    parse_receive(frame, psp_udp_port).map_err(verdict)
+pub fn parse(frame: &[u8], udp_ports: UdpPorts) -> Result {
+    parse_receive(frame, udp_ports).map_err(verdict)
 }
 
 /// The status number of a malformation.
@@ -131,7 +131,7 @@ pub struct Beat {
 
 /// The unit a cycle at a time.
 pub struct RxParseShell {
-    psp_udp_port: u16,
+    udp_ports: UdpPorts,
     frame: Vec<u8>,
     in_packet: bool,
     /// Results on their way, with the cycles each has left.
@@ -153,9 +153,9 @@ pub struct Outputs {
 
 impl RxParseShell {
     /// The unit after reset.
-    pub fn new(results: u64, psp_udp_port: u16) -> Self {
+    pub fn new(results: u64, udp_ports: UdpPorts) -> Self {
         RxParseShell {
-            psp_udp_port,
+            udp_ports,
             frame: Vec::new(),
             in_packet: false,
             pipeline: VecDeque::new(),
@@ -190,7 +190,7 @@ impl RxParseShell {
             self.frame.extend_from_slice(&beat.bytes);
             self.in_packet = !beat.last;
             if beat.last {
-                self.pipeline.push_back((LATENCY_CYCLES, parse(&self.frame, self.psp_udp_port)));
+                self.pipeline.push_back((LATENCY_CYCLES, parse(&self.frame, self.udp_ports)));
             }
         }
         if consumer_ready && outputs.result.is_some() {

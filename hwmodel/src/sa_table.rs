@@ -10,7 +10,7 @@ use cryptonic_pci::Time;
 use cryptonic_regs::admin::{self, Direction, Mode, SaParameters};
 use cryptonic_wire::aead::IcvLength;
 use cryptonic_wire::esp;
-use cryptonic_wire::outer::{DontFragment, Dscp, Ecn, Endpoints, FlowLabel, OuterTemplate};
+use cryptonic_wire::outer::{DontFragment, Dscp, Ecn, Endpoints, FlowLabel, OuterTemplate, Ttl};
 use cryptonic_wire::sequence::{ReplayWindow, ring_blocks};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -26,6 +26,8 @@ pub struct Sa {
     pub cookie: u32,
     /// Receive queue.
     pub receive_queue: u16,
+    /// Receive scaling chooses the queue instead.
+    pub receive_scaling: bool,
     /// SPI, salt, ESN, ICV length.
     pub esp: esp::Parameters,
     /// Round keys and H powers.
@@ -239,11 +241,11 @@ fn sa_of_parameters(parameters: &SaParameters) -> Option<Sa> {
         mode: Mode::of_number(u32::from(form.mode()))?,
         cookie: parameters.names.cookie(),
         receive_queue: form.receive_queue(),
+        receive_scaling: form.receive_scaling(),
         esp: esp::Parameters {
-            spi: parameters.names.spi(),
-            salt: [salt[0], salt[1], salt[2], salt[3]],
             extended_sequence: form.esn(),
             icv_length: IcvLength::from_octets(usize::from(form.icv_bytes()))?,
+            ..esp::Parameters::new(parameters.names.spi(), [salt[0], salt[1], salt[2], salt[3]])
         },
         key: GcmKey::new(cipher, &key[..cipher.key_length()]).ok()?,
         sequence: parameters.sequence,
@@ -270,7 +272,7 @@ fn outer_of_parameters(parameters: &SaParameters) -> Option<OuterTemplate> {
         } else {
             Endpoints::V4 { source: last_four(source), destination: last_four(destination) }
         },
-        ttl: form.ttl(),
+        ttl: Ttl::Value(form.ttl()),
         dscp: if form.copy_dscp() { Dscp::Copy } else { Dscp::Value(form.dscp()) },
         ecn: Ecn::Copy,
         dont_fragment: match admin::DfPolicy::of_number(u32::from(form.df()))? {

@@ -12,9 +12,9 @@ use cryptonic_regs::Status;
 
 use crate::events::Moment;
 use crate::in_process::InProcess;
-use crate::latency::Latencies;
+use crate::latency::{Latencies, Spread};
 use crate::nic::{Effect, Nic};
-use crate::packet::PacketPool;
+use crate::packet::{Packet, PacketPool};
 use crate::parameters::{ParameterError, Parameters};
 
 /// A NIC of a world.
@@ -164,9 +164,22 @@ impl World {
         self.0.borrow().latencies.clone()
     }
 
+    /// Times from the host's doorbell or push, as it issues it, to the first byte of the frame in the NIC, since the last
+    /// reset: inline bytes come with their descriptor, others with the first completion of their read.
+    pub fn first_bytes(&self, nic: NicId) -> Spread {
+        self.0.borrow().nics[nic.0].transmit.first_bytes
+    }
+
+    /// Pushes of a NIC's host that were used, so that no descriptor was fetched, since power-on.
+    pub fn pushes_used(&self, nic: NicId) -> u64 {
+        self.0.borrow().nics[nic.0].transmit.pushes
+    }
+
     /// Begins to measure anew.
     pub fn reset_latencies(&self) {
-        self.0.borrow_mut().latencies = Latencies::default();
+        let mut inner = self.0.borrow_mut();
+        inner.latencies = Latencies::default();
+        inner.nics.iter_mut().for_each(|nic| nic.transmit.first_bytes = Spread::default());
     }
 
     /// Bytes that a NIC's PCI Express link carried so far: to the device, to the host.
@@ -260,35 +273,47 @@ impl Inner {
                 Seen::Something
             }
             Effect::Sent(packet, on_line) => {
-                for tap in self.taps.iter_mut().filter(|tap| tap.nic == index) {
-                    (tap.hear)(NicId(index), on_line, packet.frame());
-                }
-                let peer = if self.nics[index].control.mac_loopback() {
-                    Some((index, Time::from_picoseconds(1)))
-                } else {
-                    match &mut self.links[index] {
-                        Link::Cable { peer, delay } => Some((*peer, *delay)),
-                        Link::Open(frames) => {
-                            frames.push(packet.frame().to_vec());
-                            None
-                        }
-                    }
-                };
-                match peer {
-                    Some((peer, delay)) => {
-                        let latency = Time::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
-                        self.nics[peer].events.wire_arrivals.push(on_line + delay + latency, packet);
-                        if peer != index {
-                            self.refresh(peer);
-                        }
-                    }
-                    None => self.pool.give(packet),
+                self.onto_line(index, packet, on_line);
+                Seen::Nothing
+            }
+            Effect::SentSegments => {
+                while let Some((packet, on_line)) = self.nics[index].transmit.sent.pop_front() {
+                    self.onto_line(index, packet, on_line);
                 }
                 Seen::Nothing
             }
         };
         self.refresh(index);
         Some(seen)
+    }
+
+    /// A frame of a NIC goes onto its line.
+    #[inline]
+    fn onto_line(&mut self, index: usize, packet: Box<Packet>, on_line: Time) {
+        for tap in self.taps.iter_mut().filter(|tap| tap.nic == index) {
+            (tap.hear)(NicId(index), on_line, packet.frame());
+        }
+        let peer = if self.nics[index].control.mac_loopback() {
+            Some((index, Time::from_picoseconds(1)))
+        } else {
+            match &mut self.links[index] {
+                Link::Cable { peer, delay } => Some((*peer, *delay)),
+                Link::Open(frames) => {
+                    frames.push(packet.frame().to_vec());
+                    None
+                }
+            }
+        };
+        match peer {
+            Some((peer, delay)) => {
+                let latency = Time::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
+                self.nics[peer].events.wire_arrivals.push(on_line + delay + latency, packet);
+                if peer != index {
+                    self.refresh(peer);
+                }
+            }
+            None => self.pool.give(packet),
+        }
     }
 
     /// Does every event up to `until` and sets the clock there.

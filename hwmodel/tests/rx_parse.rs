@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 
 use cryptonic_hwmodel::rx_parse::{Arrival, Beat, RxParseShell, RxParseTiming, parse, verdict};
 use cryptonic_regs::Status;
-use cryptonic_wire::Malformed;
+use cryptonic_wire::{Malformed, UdpPorts};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 const BUS_BYTES: usize = 64;
-const PORT: u16 = 1000;
+const PORTS: UdpPorts = UdpPorts { psp: 1000, esp: 4500 };
 
 /// A packet and, for each of its beats, how many cycles after the beat before it is there. Beats wait in a FIFO in
 /// front of the unit: with 0 they are there together.
@@ -53,7 +53,7 @@ proptest! {
         }
 
         // The clocked shell. A beat is offered from when it is there on, until it is taken.
-        let mut shell = RxParseShell::new(results, PORT);
+        let mut shell = RxParseShell::new(results, PORTS);
         let (mut first, mut last, mut shown, mut taken) = (vec![], vec![], vec![], vec![]);
         let mut results_seen = vec![];
         let mut showing = false;
@@ -107,7 +107,7 @@ proptest! {
             prop_assert_eq!(passage.last_beat, last[index], "last beat of packet {}", index);
             prop_assert_eq!(valid, shown[index], "result of packet {}", index);
             prop_assert_eq!(take, taken[index], "taking of packet {}", index);
-            prop_assert_eq!(results_seen[index], parse(&packet.frame, PORT));
+            prop_assert_eq!(results_seen[index], parse(&packet.frame, PORTS));
         }
     }
 }

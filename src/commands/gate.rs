@@ -157,7 +157,7 @@ impl<'a> Gate<'a> {
     }
 
     fn push_known(&mut self, frame: &[u8]) -> Result<Outcome> {
-        let received = packet::parse_receive(frame, PSP_UDP_PORT);
+        let received = packet::parse_receive(frame, packet::UdpPorts { psp: PSP_UDP_PORT, esp: 0 });
         let protected = match received {
             Ok(parsed) => parsed.protocol != packet::Protocol::Other,
             Err(_) => false,
@@ -203,7 +203,7 @@ impl<'a> Gate<'a> {
     /// Whether an `in` SA, or PSP, takes a packet.
     fn opens(&self, parsed: &packet::Parsed) -> bool {
         match parsed.protocol {
-            packet::Protocol::Other => false,
+            packet::Protocol::Other | packet::Protocol::NatKeepalive => false,
             packet::Protocol::Psp => self.receives_psp,
             packet::Protocol::Esp => {
                 let (_, destination) = addresses(&parsed.plain);

@@ -23,7 +23,6 @@ const FLOWS_SHOWN: usize = 10;
 /// Flows that are remembered for a hint.
 const FLOWS_KEPT: usize = 10_000;
 const ETHERNET_BYTES: usize = 14;
-const PSP_UDP_PORT: u16 = 1000;
 
 /// Arguments of `pcap`.
 #[derive(Debug, Args)]
@@ -222,7 +221,7 @@ impl Tally {
 
 /// A packet's flow in words.
 fn flow(frame: &[u8]) -> String {
-    let parsed = packet::parse_receive(frame, PSP_UDP_PORT);
+    let parsed = packet::parse_receive(frame, packet::UdpPorts::default());
     let plain = match &parsed {
         Ok(parsed) => Some(parsed.plain),
         Err(_) => packet::parse_transmit(frame).ok(),

@@ -5,7 +5,7 @@ use cryptonic_driver::{
     Direction, Mode, Protection, PspTransmit, QueuePairOptions, ReceivedProtocol, SaHandle, SecretKey, Status,
 };
 use cryptonic_pci::DmaAccess;
-use cryptonic_regs::descriptor::{Security, SourcePortPolicy, TransmitPsp, TransmitSa};
+use cryptonic_regs::descriptor::{Security, SourcePortPolicy, TransmitControl, TransmitPsp, TransmitSa};
 
 use crate::raw::{RawQueue, control};
 use crate::rig::{
@@ -35,15 +35,23 @@ fn no_fault_of_a_descriptor_lets_the_packet_out() {
     let good = reference(out);
     let spi = TransmitPsp::new().with_spi(0x90).into_bits();
     let oversize = 9_601;
-    // (what is wrong, control word, security word, reserved word, status); the address is that of the frame.
+    let reserved = TransmitControl::from(sa.into_bits() | 1 << 63);
+    // (what is wrong, control word, security word, bits added to the extent, status); the address is that of the frame.
     let faults = [
         ("clear, not allowed", clear, 0, 0, Status::ClearNotAllowed),
-        ("clear with an SA reference", clear, good, 0, Status::ClearNotAllowed),
+        ("clear with an SA reference", clear, good, 0, Status::BadDescriptor),
+        ("clear with a word of PSP", clear.with_psp_crypt_offset(1), 0, 0, Status::BadDescriptor),
         ("no such security", sa.with_security(3), good, 0, Status::BadDescriptor),
-        ("not the last descriptor", sa.with_end_of_packet(false), good, 0, Status::BadDescriptor),
-        ("clear, not the last", clear.with_end_of_packet(false), 0, 0, Status::BadDescriptor),
         ("length 0", sa.with_length(0), good, 0, Status::BadDescriptor),
-        ("reserved word", sa, good, 1 << 63, Status::BadDescriptor),
+        ("reserved bit of the extent", sa, good, 1 << 63, Status::BadDescriptor),
+        ("reserved bit of the control word", reserved, good, 0, Status::BadDescriptor),
+        ("reserved bit of the SA reference", sa, good | 1 << 24, 0, Status::BadDescriptor),
+        ("more inline bytes than the slot has room for", sa, good, 33 << 18, Status::BadDescriptor),
+        ("a total that is not the sum", sa, good, 1, Status::LengthMismatch),
+        ("a cookie without a key", sa.with_psp_cookie(true), good, 0, Status::BadDescriptor),
+        ("a cookie without room", psp.with_psp_cookie(true), spi, 0, Status::BadDescriptor),
+        ("a dummy in clear", clear.with_esp_dummy(true), 0, 0, Status::BadDescriptor),
+        ("TCP segments of UDP", sa, good, 100 << 25, Status::BadSegmentation),
         ("too long", sa.with_length(oversize), good, 0, Status::TooLong),
         ("length cut into the packet", sa.with_length(100), good, 0, Status::NotIp),
         ("not IP from here on", sa.with_length(13), good, 0, Status::NotIp),
@@ -56,16 +64,15 @@ fn no_fault_of_a_descriptor_lets_the_packet_out() {
         ("PSP version 15", psp.with_psp_version(15), spi, 0, Status::BadPspKey),
         ("PSP SPI 0", psp, 0, 0, Status::BadPspKey),
         ("PSP SPI 0 of device key 1", psp, 1 << 31, 0, Status::BadPspKey),
-        ("PSP source port policy 3", psp.with_psp_source_port_policy(3), spi, 0, Status::BadDescriptor),
         ("PSP, not IP", psp.with_length(30), spi, 0, Status::NotIp),
     ];
-    for (name, control, security, reserved, status) in faults {
+    for (name, control, security, extent, status) in faults {
         for queue in [&mut wide, &mut narrow] {
             // A key in the descriptor has no room in a stride of 32: refused whatever else it says.
             let expected =
                 if queue.index == 6 && control.security() == 2 { Status::BadDescriptor } else { status };
             let address = queue.frame(&frame);
-            let extent = u64::from(control.length()) | reserved;
+            let extent = u64::from(control.length()) + extent;
             let words = [address, control.into_bits(), security, extent, 1, 2, 0, 0];
             assert_eq!(queue.send(words), Some(expected), "{name}, queue {}", queue.index);
             assert!(queue.status().enabled(), "{name}: a packet's fault does not stop the queue");

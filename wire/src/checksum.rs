@@ -18,6 +18,12 @@ pub fn sum(bytes: &[u8]) -> u16 {
     fold(total.wrapping_add(u64::from(u32::from_be_bytes(last))))
 }
 
+/// The sum of parts that each begin on a 16-bit boundary of the whole.
+#[inline]
+pub fn add<const N: usize>(sums: [u16; N]) -> u16 {
+    fold(sums.iter().map(|sum| u64::from(*sum)).sum())
+}
+
 /// The checksum of a header whose checksum field holds zero, or of a header that is to be checked: the latter gives
 /// zero where it is right.
 #[inline]

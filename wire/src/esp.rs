@@ -1,17 +1,18 @@
-//! ESP with AES-GCM: layout, nonce, AAD, padding and trailer (RFC 4303, RFC 4106).
+//! ESP with AES-GCM and AES-GMAC: layout, nonce, AAD, padding and trailer (RFC 4303, RFC 4106, RFC 4543, RFC 8750).
 //!
 //! ```text
 //!   octet 0         1         2         3         4         5         6         7
 //!        +---------+---------+---------+---------+---------+---------+---------+---------+
 //!      0 |                  SPI                  |  sequence number, low 32 bits         |   AAD
-//!      8 |                                   IV (64 bits)                                |
+//!      8 |                IV (64 bits; none where it is implicit)                        |
 //!        +---------+---------+---------+---------+---------+---------+---------+---------+
-//!     16 |  payload: inner packet, or upper header and data ...                          |  text
+//!     16 |  payload: inner packet, or upper header and data, then TFC padding ...          |  text
 //!        |  ... padding 1, 2, 3, ... to a 4-octet boundary         | pad len | next hdr  |  text
 //!        +---------------------------------------------------------------------------------+
 //!        |  ICV (8, 12 or 16 octets)                                                     |
 //!        +---------+---------+---------+---------+---------+---------+---------+---------+
 //! ```
+//! Under AES-GMAC all from the SPI to the next header is AAD, and there is no text.
 
 use core::fmt;
 
@@ -19,10 +20,12 @@ use crate::aead::IcvLength;
 use crate::bytes;
 use crate::geometry::{Aad, Geometry, Span};
 use crate::malformed::Malformed;
-use crate::packet::{Parsed, Protocol};
+use crate::packet::{Parsed, Ports, Protocol};
 use crate::room::NoRoom;
 
-/// Octets of SPI, sequence number and IV.
+/// Octets of SPI and sequence number.
+pub const FIXED_LENGTH: usize = 8;
+/// Octets of SPI, sequence number and explicit IV.
 pub const HEADER_LENGTH: usize = 16;
 /// Octets of pad length and next header.
 pub const TRAILER_FIXED_LENGTH: usize = 2;
@@ -30,6 +33,12 @@ pub const TRAILER_FIXED_LENGTH: usize = 2;
 pub const ALIGNMENT: usize = 4;
 /// SPIs 1 up to this are reserved by IANA (RFC 4303, 2.1); 0 is never on the wire.
 pub const LAST_RESERVED_SPI: u32 = 255;
+/// UDP port of ESP in UDP unless configured otherwise (RFC 3948, 2.1).
+pub const DEFAULT_UDP_PORT: u16 = 4500;
+/// The payload of a NAT keepalive, one octet (RFC 3948, 2.3).
+pub const NAT_KEEPALIVE: u8 = 0xff;
+/// What stands in the SPI's place where a datagram at the port of ESP in UDP is not ESP (RFC 3948, 2.2).
+pub const NON_ESP_MARKER: [u8; 4] = [0; 4];
 
 /// Octet ranges from the ESP header's first octet.
 pub mod field {
@@ -42,19 +51,17 @@ pub mod field {
     pub const IV: Range<usize> = 8..16;
 }
 
-/// SPI, sequence number and IV: what stands in clear.
+/// SPI and sequence number, with which every ESP packet begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Security parameters index.
     pub spi: u32,
     /// Low 32 bits of the sequence number.
     pub sequence: u32,
-    /// Explicit IV.
-    pub iv: [u8; 8],
 }
 
 impl Header {
-    /// Reads the header at the front of `packet`, which is the IP payload.
+    /// Reads the header at the front of `packet`, which is the IP or UDP payload.
     ///
     /// # Errors
     /// [`Malformed::TruncatedEsp`]; [`Malformed::ReservedSpi`] for SPI 0.
@@ -63,20 +70,78 @@ impl Header {
         let truncated = Malformed::TruncatedEsp;
         let spi = u32::from_be_bytes(bytes::array(packet, field::SPI.start).ok_or(truncated)?);
         let sequence = u32::from_be_bytes(bytes::array(packet, field::SEQUENCE.start).ok_or(truncated)?);
-        let iv = bytes::array(packet, field::IV.start).ok_or(truncated)?;
-        if spi == 0 { Err(Malformed::ReservedSpi) } else { Ok(Self { spi, sequence, iv }) }
+        if spi == 0 { Err(Malformed::ReservedSpi) } else { Ok(Self { spi, sequence }) }
     }
 
-    /// Writes the header's 16 octets to the front of `packet`.
+    /// Writes the header's eight octets to the front of `packet`. An explicit IV stands behind them, at [`field::IV`].
     ///
     /// # Errors
     /// [`NoRoom`] where `packet` is shorter; what it holds is then unspecified.
     #[inline]
     pub fn emit(&self, packet: &mut [u8]) -> Result<(), NoRoom> {
         bytes::put(packet, field::SPI.start, &self.spi.to_be_bytes())?;
-        bytes::put(packet, field::SEQUENCE.start, &self.sequence.to_be_bytes())?;
-        bytes::put(packet, field::IV.start, &self.iv)
+        bytes::put(packet, field::SEQUENCE.start, &self.sequence.to_be_bytes())
     }
+}
+
+/// What an SA does with its packets' octets; the key's length is the cipher's own affair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Cipher {
+    /// AES-GCM with the IV in the packet (RFC 4106).
+    #[default]
+    Gcm,
+    /// AES-GCM whose IV is the sequence number and stands nowhere else (RFC 8750). The ICV has 16 octets.
+    GcmImplicitIv,
+    /// AES-GMAC: authentication alone (RFC 4543). The ICV has 16 octets.
+    Gmac,
+}
+
+impl Cipher {
+    /// Octets of the IV in the packet.
+    #[inline]
+    pub const fn iv_length(self) -> usize {
+        match self {
+            Self::Gcm | Self::Gmac => HEADER_LENGTH - FIXED_LENGTH,
+            Self::GcmImplicitIv => 0,
+        }
+    }
+
+    /// Whether the cipher has ICVs of this length (RFC 4106, 6; RFC 4543, 3.3; RFC 8750, 3).
+    #[inline]
+    pub const fn has_icv_length(self, icv_length: IcvLength) -> bool {
+        matches!((self, icv_length), (Self::Gcm, _) | (_, IcvLength::Octets16))
+    }
+}
+
+/// The checksum of the UDP header around ESP when it goes over IPv6. Over IPv4 it is always zero (RFC 3948, 2.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ipv6UdpChecksum {
+    /// Zero, which the far end must have agreed to (RFC 6935, RFC 6936).
+    #[default]
+    Zero,
+    /// Over all of the packet, ciphertext and ICV included: by
+    /// [`finish_outer_checksum`](crate::esp_transform::finish_outer_checksum), after sealing.
+    Computed,
+}
+
+/// The UDP header around ESP (RFC 3948).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpEncapsulation {
+    /// Source and destination port.
+    pub ports: Ports,
+    /// What its checksum is over IPv6.
+    pub ipv6_checksum: Ipv6UdpChecksum,
+}
+
+/// On which side of ESP the destination options of a transport packet stand that are for its last destination (RFC 4303,
+/// 3.1.1 allows both).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LastOptions {
+    /// Before ESP, in clear.
+    #[default]
+    Outside,
+    /// After ESP, protected.
+    Inside,
 }
 
 /// What an SA gives to its packets, beside the key.
@@ -88,8 +153,47 @@ pub struct Parameters {
     pub salt: [u8; 4],
     /// Whether sequence numbers have 64 bits, of which the high half is authenticated but not sent.
     pub extended_sequence: bool,
-    /// Length of the ICV.
+    /// How octets are protected.
+    pub cipher: Cipher,
+    /// Length of the ICV, one that the cipher [has](Cipher::has_icv_length).
     pub icv_length: IcvLength,
+    /// Sending: the UDP header around ESP, if there is one. Receiving takes ESP with and without it.
+    pub udp: Option<UdpEncapsulation>,
+    /// Sending in tunnel mode: inner packets with fewer octets than this are followed by zeros up to it, so that their
+    /// lengths do not tell what they are (RFC 4303, 2.7). 0 is off. Inner packets of other modes do not say their own
+    /// length, so those modes refuse it.
+    pub tfc_length: u16,
+    /// Sending in transport mode over IPv6: the place of destination options.
+    pub last_options: LastOptions,
+}
+
+impl Parameters {
+    /// AES-GCM with an explicit IV, 32-bit sequence numbers and an ICV of 16 octets, directly over IP.
+    pub const fn new(spi: u32, salt: [u8; 4]) -> Self {
+        Self {
+            spi,
+            salt,
+            extended_sequence: false,
+            cipher: Cipher::Gcm,
+            icv_length: IcvLength::Octets16,
+            udp: None,
+            tfc_length: 0,
+            last_options: LastOptions::Outside,
+        }
+    }
+
+    /// Octets of SPI, sequence number and IV.
+    #[inline]
+    pub const fn header_length(&self) -> usize {
+        FIXED_LENGTH + self.cipher.iv_length()
+    }
+
+    /// Octets ESP adds to `inner_length` octets of payload: header, IV, trailer and ICV; 34 to 37 with an explicit IV and
+    /// a 16-octet ICV. UDP header, TFC padding and outer IP header come on top.
+    #[inline]
+    pub const fn overhead(&self, inner_length: usize) -> usize {
+        self.header_length() + trailer_length(inner_length) + self.icv_length.octets()
+    }
 }
 
 impl fmt::Debug for Parameters {
@@ -98,7 +202,11 @@ impl fmt::Debug for Parameters {
             .debug_struct("Parameters")
             .field("spi", &self.spi)
             .field("extended_sequence", &self.extended_sequence)
+            .field("cipher", &self.cipher)
             .field("icv_length", &self.icv_length)
+            .field("udp", &self.udp)
+            .field("tfc_length", &self.tfc_length)
+            .field("last_options", &self.last_options)
             .finish_non_exhaustive()
     }
 }
@@ -116,13 +224,6 @@ pub const fn trailer_length(inner_length: usize) -> usize {
     pad_length(inner_length) + TRAILER_FIXED_LENGTH
 }
 
-/// Octets ESP adds to `inner_length` octets of payload: header, IV, trailer and ICV; 34 to 37 with a 16-octet ICV. An
-/// outer IP header comes on top in tunnel mode.
-#[inline]
-pub const fn overhead(inner_length: usize, icv_length: IcvLength) -> usize {
-    HEADER_LENGTH + trailer_length(inner_length) + icv_length.octets()
-}
-
 /// The nonce: salt, then IV (RFC 4106, 4).
 #[inline]
 pub const fn nonce(salt: [u8; 4], iv: [u8; 8]) -> [u8; 12] {
@@ -131,8 +232,9 @@ pub const fn nonce(salt: [u8; 4], iv: [u8; 8]) -> [u8; 12] {
     [s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7]
 }
 
-/// The AAD of a packet whose ESP header begins at `offset` of its frame (RFC 4106, 5): with extended sequence
-/// numbers SPI, high half, low half (12 octets), else SPI and sequence number as they stand in the frame (8 octets).
+/// The AAD of an AES-GCM packet whose ESP header begins at `offset` of its frame (RFC 4106, 5; RFC 8750, 5): with
+/// extended sequence numbers SPI, high half, low half (12 octets), else SPI and sequence number as they stand in the
+/// frame (8 octets).
 #[inline]
 pub const fn aad(offset: usize, spi: u32, extended_sequence: Option<u64>) -> Aad {
     match extended_sequence {
@@ -141,6 +243,19 @@ pub const fn aad(offset: usize, spi: u32, extended_sequence: Option<u64>) -> Aad
             let [p0, p1, p2, p3] = spi.to_be_bytes();
             let [q0, q1, q2, q3, q4, q5, q6, q7] = sequence.to_be_bytes();
             Aad::Inline { bytes: [p0, p1, p2, p3, q0, q1, q2, q3, q4, q5, q6, q7], length: 12 }
+        }
+    }
+}
+
+/// The AAD of an AES-GMAC packet from its ESP header at `offset` to its next header at `end - 1` (RFC 4543, 3.3): all of
+/// it, IV included (errata 1821 and 3643), with the high half of an extended sequence number before the low one.
+#[inline]
+pub const fn gmac_aad(offset: usize, end: usize, extended_sequence: Option<u64>) -> Aad {
+    match extended_sequence {
+        None => Aad::InPlace { start: offset, end },
+        Some(sequence) => {
+            let sequence_high = (sequence >> 32) as u32;
+            Aad::InPlaceWithSequenceHigh { start: offset, end, sequence_high }
         }
     }
 }
@@ -155,12 +270,12 @@ pub(crate) fn transmit_geometry(
     end: usize,
 ) -> Option<Geometry> {
     let extended = parameters.extended_sequence.then_some(sequence);
-    let iv = sequence.to_be_bytes();
-    geometry(parameters.spi, parameters.salt, iv, extended, parameters.icv_length, offset, end)
+    geometry(parameters, parameters.spi, sequence.to_be_bytes(), extended, offset, end)
 }
 
-/// The geometry of a received packet, with what its SA says: the salt, the 64-bit sequence number if the SA
-/// has extended ones (see [`sequence::infer`](crate::sequence::infer)), and the length of the ICV.
+/// The geometry of a received packet. `sequence` is its 64-bit sequence number (see
+/// [`sequence::infer`](crate::sequence::infer)); it is used where the SA has extended ones, and the packet's own 32 bits
+/// elsewhere.
 ///
 /// # Errors
 /// [`Malformed::NotThisProtocol`] where the packet is not ESP; [`Malformed::TruncatedEsp`] where it cannot hold header,
@@ -169,41 +284,48 @@ pub(crate) fn transmit_geometry(
 pub fn receive_geometry(
     parsed: &Parsed,
     frame: &[u8],
-    salt: [u8; 4],
-    extended_sequence: Option<u64>,
-    icv_length: IcvLength,
+    parameters: &Parameters,
+    sequence: u64,
 ) -> Result<Geometry, Malformed> {
     if parsed.protocol != Protocol::Esp {
         return Err(Malformed::NotThisProtocol);
     }
     let (offset, end) = (parsed.security_offset, parsed.plain.l3_end);
     let packet = frame.get(offset..end).ok_or(Malformed::TruncatedEsp)?;
-    let iv = bytes::array(packet, field::IV.start).ok_or(Malformed::TruncatedEsp)?;
-    let geometry = geometry(parsed.spi, salt, iv, extended_sequence, icv_length, offset, end);
+    let extended = parameters.extended_sequence.then_some(sequence);
+    let iv = match parameters.cipher {
+        Cipher::Gcm | Cipher::Gmac => bytes::array(packet, field::IV.start).ok_or(Malformed::TruncatedEsp)?,
+        Cipher::GcmImplicitIv => extended.unwrap_or(u64::from(parsed.sequence)).to_be_bytes(),
+    };
+    let geometry = geometry(parameters, parsed.spi, iv, extended, offset, end);
     geometry.ok_or(Malformed::TruncatedEsp)
 }
 
-/// Both directions' geometry; nothing where the text has no room for a trailer.
+/// Where payload and trailer of the packet stand whose ESP header begins at `offset` and whose ICV ends at `end`: from
+/// after the IV to before the ICV. Nothing where a trailer has no room there.
+#[inline]
+pub(crate) fn body(parameters: &Parameters, offset: usize, end: usize) -> Option<Span> {
+    let start = offset.checked_add(parameters.header_length())?;
+    let body = Span::new(start, end.checked_sub(parameters.icv_length.octets())?);
+    (body.length() >= TRAILER_FIXED_LENGTH).then_some(body)
+}
+
+/// Both directions' geometry; nothing where the packet has no room for a trailer.
 #[inline]
 fn geometry(
+    parameters: &Parameters,
     spi: u32,
-    salt: [u8; 4],
     iv: [u8; 8],
     extended_sequence: Option<u64>,
-    icv_length: IcvLength,
     offset: usize,
     end: usize,
 ) -> Option<Geometry> {
-    let text = Span::new(offset.checked_add(HEADER_LENGTH)?, end.checked_sub(icv_length.octets())?);
-    if text.length() < TRAILER_FIXED_LENGTH {
-        return None;
-    }
-    Some(Geometry {
-        nonce: nonce(salt, iv),
-        aad: aad(offset, spi, extended_sequence),
-        text,
-        icv: Span::new(text.end, end),
-    })
+    let body = body(parameters, offset, end)?;
+    let (aad, text) = match parameters.cipher {
+        Cipher::Gcm | Cipher::GcmImplicitIv => (aad(offset, spi, extended_sequence), body),
+        Cipher::Gmac => (gmac_aad(offset, body.end, extended_sequence), Span::new(body.end, body.end)),
+    };
+    Some(Geometry { nonce: nonce(parameters.salt, iv), aad, text, icv: Span::new(body.end, end) })
 }
 
 /// What the end of an opened ESP text says.
@@ -279,8 +401,10 @@ mod tests {
             assert_eq!((inner + trailer_length(inner)) % ALIGNMENT, 0);
             assert!(pad_length(inner) < ALIGNMENT);
         }
-        assert_eq!(overhead(1, IcvLength::Octets16), 35);
-        assert_eq!(overhead(3, IcvLength::Octets16), 37);
+        let parameters = Parameters::new(0x1001, [0; 4]);
+        assert_eq!([parameters.overhead(1), parameters.overhead(3)], [35, 37]);
+        let implicit = Parameters { cipher: Cipher::GcmImplicitIv, ..parameters };
+        assert_eq!(implicit.overhead(3), 29);
         pad_length(usize::MAX);
     }
 
@@ -307,12 +431,7 @@ mod tests {
     #[test]
     fn salt_is_not_printed() {
         extern crate std;
-        let parameters = Parameters {
-            spi: 0x1001,
-            salt: [0xde, 0xad, 0xbe, 0xef],
-            extended_sequence: false,
-            icv_length: IcvLength::Octets16,
-        };
+        let parameters = Parameters::new(0x1001, [0xde, 0xad, 0xbe, 0xef]);
         let text = std::format!("{parameters:?}");
         assert!(!text.contains("222") && !text.contains("salt"), "{text}");
     }

@@ -11,6 +11,11 @@
 //!          |destination|  source   |8100 | TCI |EType| payload   one tag
 //!          +-----------+-----------+-----+-----+-----+----
 //!                                         TCI: priority 15..13, drop eligible 12, VLAN 11..0
+//!
+//!   octet  0           6           12    14    16    18    20    22
+//!          +-----------+-----------+-----+-----+-----+-----+-----+----
+//!          |destination|  source   |88a8 | TCI |8100 | TCI |EType| payload   two tags (802.1ad)
+//!          +-----------+-----------+-----+-----+-----+-----+-----+----
 //! ```
 
 use crate::bytes;
@@ -22,7 +27,7 @@ pub const HEADER_LENGTH: usize = 14;
 /// Octets one VLAN tag adds.
 pub const TAG_LENGTH: usize = 4;
 /// Tags a header may carry. A frame with more of them has a tag's number as its EtherType, so it is not IP.
-pub const MAX_TAGS: usize = 1;
+pub const MAX_TAGS: usize = 2;
 
 /// Octet ranges of the header without tags; each tag moves the EtherType by [`TAG_LENGTH`].
 pub mod field {
@@ -136,15 +141,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn second_tag_is_the_ethertype() {
-        let mut frame = [0u8; 22];
+    fn two_tags_are_read_and_a_third_is_the_ethertype() {
+        let mut frame = [0u8; 30];
         frame[12..14].copy_from_slice(&[0x88, 0xa8]);
         frame[14..16].copy_from_slice(&[0x20, 0x07]);
         frame[16..18].copy_from_slice(&[0x81, 0x00]);
+        frame[18..20].copy_from_slice(&[0x00, 0x05]);
+        frame[20..22].copy_from_slice(&[0x86, 0xdd]);
+        let tags =
+            [Some(Tag { protocol: 0x88a8, control: 0x2007 }), Some(Tag { protocol: 0x8100, control: 5 })];
         let header = Header::parse(&frame).unwrap();
-        assert_eq!(header.tags, [Some(Tag { protocol: 0x88a8, control: 0x2007 })]);
-        assert_eq!((header.ethertype, header.length()), (ethertype::VLAN, 18));
-        assert_eq!(Header::parse(&frame[..13]), Err(Malformed::TruncatedEthernet));
-        assert_eq!(Header::parse(&frame[..17]), Err(Malformed::TruncatedVlan));
+        assert_eq!((header.tags, header.ethertype, header.length()), (tags, ethertype::IPV6, 22));
+        let mut emitted = [0u8; 30];
+        header.emit(&mut emitted).unwrap();
+        assert_eq!(emitted, frame);
+
+        frame[20..22].copy_from_slice(&[0x81, 0x00]);
+        let header = Header::parse(&frame).unwrap();
+        assert_eq!((header.tags, header.ethertype, header.length()), (tags, ethertype::VLAN, 22));
+        for (length, expected) in [
+            (13, Malformed::TruncatedEthernet),
+            (15, Malformed::TruncatedVlan),
+            (17, Malformed::TruncatedVlan),
+            (19, Malformed::TruncatedVlan),
+            (21, Malformed::TruncatedVlan),
+        ] {
+            assert_eq!(Header::parse(&frame[..length]), Err(expected), "{length}");
+        }
     }
 }

@@ -22,6 +22,10 @@ pub mod protocol {
     pub const NO_NEXT_HEADER: u8 = 59;
     /// IPv6 destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
+    /// The pseudo header that carries IPv4 options through BEET mode (RFC 7402, B.1).
+    pub const BEET_PSEUDO_HEADER: u8 = 94;
+    /// AGGFRAG payload inside ESP (RFC 9347, 6.1); ESP echo packets use it too.
+    pub const AGGFRAG: u8 = 144;
 }
 
 /// Bits of the IPv4 TOS and IPv6 traffic class octet: DSCP 7..2, ECN 1..0 (RFC 2474, RFC 3168).

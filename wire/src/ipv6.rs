@@ -18,6 +18,8 @@ use crate::room::NoRoom;
 
 /// Octets of the header without extension headers.
 pub const HEADER_LENGTH: usize = 40;
+/// The 20 bits of a flow label.
+pub const FLOW_LABEL_MASK: u32 = 0x000f_ffff;
 /// Octets of a fragment header.
 pub const FRAGMENT_HEADER_LENGTH: usize = 8;
 /// Extension headers that [`walk`] goes through before it gives up.
@@ -47,6 +49,8 @@ pub mod extension_field {
     pub const NEXT_HEADER: Range<usize> = 0..1;
     /// Length in 8-octet units, the first eight octets not counted. Reserved in a fragment header.
     pub const LENGTH: Range<usize> = 1..2;
+    /// Routing header: addresses of the route that are still ahead.
+    pub const SEGMENTS_LEFT: Range<usize> = 3..4;
     /// Fragment header: offset in 8-octet units in bits 15..3, more-fragments flag in bit 0.
     pub const FRAGMENT_OFFSET_AND_FLAGS: Range<usize> = 2..4;
 }
@@ -92,7 +96,7 @@ impl Header {
         let word = u32::from_be_bytes([w0, w1, w2, w3]);
         Ok(Self {
             traffic_class: (word >> 20) as u8,
-            flow_label: word & 0x000f_ffff,
+            flow_label: word & FLOW_LABEL_MASK,
             payload_length,
             next_header,
             hop_limit,
@@ -107,7 +111,7 @@ impl Header {
     /// [`NoRoom`] where `packet` is shorter; what it holds is then unspecified.
     #[inline]
     pub fn emit(&self, packet: &mut [u8]) -> Result<(), NoRoom> {
-        let word = 6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0x000f_ffff;
+        let word = 6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & FLOW_LABEL_MASK;
         bytes::put(packet, field::VERSION_CLASS_AND_FLOW_LABEL.start, &word.to_be_bytes())?;
         bytes::put(packet, field::PAYLOAD_LENGTH.start, &self.payload_length.to_be_bytes())?;
         bytes::put(packet, field::NEXT_HEADER.start, &[self.next_header, self.hop_limit])?;
@@ -127,6 +131,14 @@ pub struct Chain {
     pub length: usize,
     /// The offset-and-flags word of the fragment header, if there is one. The walk ends after it.
     pub fragment: Option<u16>,
+    /// Where the last run of destination options begins that no other extension header follows, from the IPv6 header;
+    /// [`length`](Self::length) where there is none. Those options are for the packet's last destination alone, and may
+    /// stand inside ESP (RFC 4303, 3.1.1).
+    pub last_options: usize,
+    /// Offset, from the IPv6 header, of the octet that names what begins at [`last_options`](Self::last_options).
+    pub last_options_named_at: usize,
+    /// Whether a routing header has addresses ahead, so that the header's destination is not the packet's last.
+    pub route_ahead: bool,
 }
 
 impl Chain {
@@ -152,6 +164,9 @@ pub fn walk(packet: &[u8], next_header: u8) -> Result<Chain, Malformed> {
         next_header_offset: field::NEXT_HEADER.start,
         length: HEADER_LENGTH,
         fragment: None,
+        last_options: HEADER_LENGTH,
+        last_options_named_at: field::NEXT_HEADER.start,
+        route_ahead: false,
     };
     let mut headers = 0;
     loop {
@@ -167,9 +182,15 @@ pub fn walk(packet: &[u8], next_header: u8) -> Result<Chain, Malformed> {
         let [next_header, units, high, low]: [u8; 4] =
             bytes::array(packet, chain.length).ok_or(Malformed::TruncatedIpv6Extension)?;
         let length = if is_fragment { FRAGMENT_HEADER_LENGTH } else { (usize::from(units) + 1) * 8 };
+        let is_options = chain.next_header == protocol::DESTINATION_OPTIONS;
+        chain.route_ahead |= chain.next_header == protocol::ROUTING && low != 0;
         chain.next_header = next_header;
         chain.next_header_offset = chain.length;
         chain.length += length;
+        if !is_options {
+            chain.last_options = chain.length;
+            chain.last_options_named_at = chain.next_header_offset;
+        }
         if chain.length > packet.len() {
             return Err(Malformed::TruncatedIpv6Extension);
         }
@@ -199,6 +220,35 @@ mod tests {
             walk(&packet[..HEADER_LENGTH + 63], protocol::HOP_BY_HOP),
             Err(Malformed::TruncatedIpv6Extension)
         );
+    }
+
+    #[test]
+    fn last_options_are_those_for_the_last_destination() {
+        use protocol::{DESTINATION_OPTIONS as OPTIONS, HOP_BY_HOP, ROUTING, TCP};
+        // (first next header, chain of next headers, last options begin after so many headers)
+        let rows: [(u8, &[u8], usize); 6] = [
+            (TCP, &[], 0),
+            (OPTIONS, &[TCP], 0),
+            (OPTIONS, &[ROUTING, TCP], 2),
+            (HOP_BY_HOP, &[OPTIONS, ROUTING, OPTIONS, OPTIONS, TCP], 3),
+            (HOP_BY_HOP, &[OPTIONS, TCP], 1),
+            (ROUTING, &[TCP], 1),
+        ];
+        for (first, headers, outside) in rows {
+            let mut packet = [0u8; HEADER_LENGTH + 5 * 8];
+            for (index, next) in headers.iter().enumerate() {
+                packet[HEADER_LENGTH + index * 8] = *next;
+            }
+            let chain = walk(&packet[..HEADER_LENGTH + headers.len() * 8], first).unwrap();
+            assert_eq!(chain.last_options, HEADER_LENGTH + 8 * outside, "{headers:?}");
+            let named_at = if outside == 0 { 6 } else { HEADER_LENGTH + 8 * (outside - 1) };
+            assert_eq!(chain.last_options_named_at, named_at, "{headers:?}");
+            assert!(!chain.route_ahead);
+        }
+        let mut packet = [0u8; HEADER_LENGTH + 8];
+        packet[HEADER_LENGTH..HEADER_LENGTH + 4].copy_from_slice(&[TCP, 0, 4, 1]);
+        assert!(walk(&packet, ROUTING).unwrap().route_ahead);
+        assert!(!walk(&packet, OPTIONS).unwrap().route_ahead);
     }
 
     #[test]

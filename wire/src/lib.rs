@@ -13,8 +13,10 @@
 //! A gateway's two directions, for one SA in tunnel mode:
 //!
 //! ```
+//! use cryptonic_wire::outer::PerPacket;
 //! use cryptonic_wire::{
-//!     Aead, Decapsulated, OuterTemplate, Protocol, Room, esp, esp_transform, parse_receive, parse_transmit,
+//!     Aead, Decapsulated, OuterTemplate, Protocol, Room, UdpPorts, esp, esp_transform, parse_receive,
+//!     parse_transmit,
 //! };
 //! # use core::error::Error;
 //!
@@ -26,18 +28,19 @@
 //!     sequence: u64,
 //! ) -> Result<(), Box<dyn Error>> {
 //!     let plain = parse_transmit(room.frame())?;
-//!     let geometry = esp_transform::encapsulate_tunnel(room, &plain, sa, sequence, outer, 0)?;
-//!     Ok(geometry.seal(aead, room.frame_mut())?)
+//!     let geometry = esp_transform::encapsulate_tunnel(room, &plain, sa, sequence, outer, PerPacket::default())?;
+//!     geometry.seal(aead, room.frame_mut())?;
+//!     Ok(esp_transform::finish_outer_checksum(room.frame_mut(), sa)?)
 //! }
 //!
 //! fn open(room: &mut Room<'_>, aead: &dyn Aead, sa: &esp::Parameters) -> Result<(), Box<dyn Error>> {
-//!     let parsed = parse_receive(room.frame(), 1000)?;
+//!     let parsed = parse_receive(room.frame(), UdpPorts::default())?;
 //!     if parsed.protocol != Protocol::Esp || parsed.spi != sa.spi {
 //!         return Err("no SA for this packet".into());
 //!     }
-//!     let geometry = esp::receive_geometry(&parsed, room.frame(), sa.salt, None, sa.icv_length)?;
+//!     let geometry = esp::receive_geometry(&parsed, room.frame(), sa, u64::from(parsed.sequence))?;
 //!     geometry.open(aead, room.frame_mut())?;
-//!     match esp_transform::decapsulate_tunnel(room, &parsed, sa.icv_length)? {
+//!     match esp_transform::decapsulate_tunnel(room, &parsed, sa)? {
 //!         Decapsulated::Packet { .. } => Ok(()),
 //!         Decapsulated::Dummy => Err("a dummy packet".into()),
 //!     }
@@ -60,20 +63,25 @@ mod bytes;
 pub mod checksum;
 pub mod ecn;
 pub mod esp;
+pub mod esp_beet;
 pub mod esp_transform;
 pub mod ethernet;
 pub mod geometry;
 pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
+pub mod l4_checksum;
 mod malformed;
 pub mod outer;
 pub mod packet;
 pub mod psp;
 pub mod psp_transform;
 pub mod room;
+pub mod segmentation;
+pub mod selector;
 pub mod sequence;
 pub mod tcp;
+pub mod toeplitz;
 pub mod transform;
 pub mod udp;
 
@@ -81,6 +89,6 @@ pub use aead::{Aead, AuthenticationFailed, IcvLength};
 pub use geometry::{Aad, Geometry, Span};
 pub use malformed::Malformed;
 pub use outer::OuterTemplate;
-pub use packet::{Parsed, Plain, Protocol, parse_receive, parse_transmit};
+pub use packet::{Parsed, Plain, Protocol, UdpPorts, parse_receive, parse_transmit};
 pub use room::{NoRoom, Room};
 pub use transform::{Decapsulated, Refused, Rejected};

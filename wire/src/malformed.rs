@@ -42,7 +42,7 @@ malformations! {
     Fragment "fragment" "An IP fragment carries ESP or PSP, which are opened only after reassembly."
     TruncatedTcp "truncated_tcp" "The IP packet ends before the TCP ports do."
     TruncatedUdp "truncated_udp" "The IP packet ends before the 8-octet UDP header does."
-    BadUdpLength "bad_udp_length" "The UDP length is below eight or past the IP payload, or under PSP is not all of it."
+    BadUdpLength "bad_udp_length" "The UDP length is below eight or past the IP payload, or under ESP or PSP is not all of it."
     TruncatedEsp "truncated_esp" "The IP packet ends before the ESP header, IV, trailer and ICV do."
     TruncatedPsp "truncated_psp" "The UDP payload ends before the PSP header and its 16-octet ICV do."
     PspReservedBit "psp_reserved_bit" "The PSP header bit that is a literal one is zero."

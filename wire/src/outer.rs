@@ -26,6 +26,15 @@ pub enum Endpoints {
     },
 }
 
+/// Where the outer TTL or hop limit comes from (RFC 4301, 5.1.2.1, note 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// This one.
+    Value(u8),
+    /// From the inner header.
+    Copy,
+}
+
 /// Where the outer DSCP comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dscp {
@@ -65,6 +74,9 @@ pub enum FlowLabel {
     Value(u32),
     /// From the inner header, 0 for inner IPv4. It tells inner flows apart for whoever watches the outer ones.
     Copy,
+    /// From [`PerPacket::flow_hash`], which should be keyed: it spreads inner flows over paths (RFC 6438) and tells them
+    /// apart without their numbers. A hash of 0 gives 1, for 0 means no label (RFC 6437, 2).
+    Hash,
 }
 
 impl Default for FlowLabel {
@@ -73,13 +85,30 @@ impl Default for FlowLabel {
     }
 }
 
+/// What an outer header takes from its packet's turn, and from neither SA nor inner header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerPacket {
+    /// Must be unique among outer IPv4 packets that may be fragmented; not used where don't-fragment is set (RFC 6864,
+    /// 4.1).
+    pub identification: u16,
+    /// Hash of the inner flow, for [`FlowLabel::Hash`] alone.
+    pub flow_hash: u32,
+}
+
+impl PerPacket {
+    /// An identification, and no flow hash.
+    pub const fn new(identification: u16) -> Self {
+        Self { identification, flow_hash: 0 }
+    }
+}
+
 /// Everything that an SA says of its outer headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OuterTemplate {
     /// The tunnel's ends.
     pub endpoints: Endpoints,
-    /// TTL or hop limit.
-    pub ttl: u8,
+    /// TTL or hop limit policy.
+    pub ttl: Ttl,
     /// DSCP policy.
     pub dscp: Dscp,
     /// ECN policy.
@@ -95,7 +124,7 @@ impl OuterTemplate {
     pub const fn new(endpoints: Endpoints) -> Self {
         Self {
             endpoints,
-            ttl: 64,
+            ttl: Ttl::Value(64),
             dscp: Dscp::Copy,
             ecn: Ecn::Copy,
             dont_fragment: DontFragment::Copy,
@@ -113,7 +142,7 @@ impl OuterTemplate {
     }
 
     /// The outer header of one packet: `inner` is what it wraps, `protocol` and `payload_length` what follows it.
-    /// `identification` is used for IPv4 without don't-fragment alone; with it the field is 0 (RFC 6864, 4.1).
+    /// The identification is used for IPv4 without don't-fragment alone; with it the field is 0 (RFC 6864, 4.1).
     ///
     /// # Errors
     /// [`Refused::TooLong`] where the length does not fit its 16 bits.
@@ -123,7 +152,7 @@ impl OuterTemplate {
         inner: &Plain,
         protocol: u8,
         payload_length: usize,
-        identification: u16,
+        per_packet: PerPacket,
     ) -> Result<OuterHeader, Refused> {
         let dscp = match self.dscp {
             Dscp::Copy => inner.traffic_class & !traffic_class::ECN,
@@ -134,6 +163,10 @@ impl OuterTemplate {
             Ecn::NotCapable => 0,
         };
         let traffic_class = dscp | ecn;
+        let ttl = match self.ttl {
+            Ttl::Value(value) => value,
+            Ttl::Copy => inner.hop_limit,
+        };
         match self.endpoints {
             Endpoints::V4 { source, destination } => {
                 let dont_fragment = match self.dont_fragment {
@@ -146,9 +179,9 @@ impl OuterTemplate {
                     header_length: ipv4::HEADER_LENGTH as u8,
                     traffic_class,
                     total_length: u16::try_from(total_length).map_err(|_| Refused::TooLong)?,
-                    identification: if dont_fragment { 0 } else { identification },
+                    identification: if dont_fragment { 0 } else { per_packet.identification },
                     flags_and_fragment_offset: if dont_fragment { ipv4::flag::DONT_FRAGMENT } else { 0 },
-                    ttl: self.ttl,
+                    ttl,
                     protocol,
                     checksum: 0,
                     source,
@@ -159,12 +192,13 @@ impl OuterTemplate {
             Endpoints::V6 { source, destination } => Ok(OuterHeader::V6(ipv6::Header {
                 traffic_class,
                 flow_label: match self.flow_label {
-                    FlowLabel::Value(value) => value & 0x000f_ffff,
+                    FlowLabel::Value(value) => value & ipv6::FLOW_LABEL_MASK,
                     FlowLabel::Copy => inner.flow_label,
+                    FlowLabel::Hash => (per_packet.flow_hash & ipv6::FLOW_LABEL_MASK).max(1),
                 },
                 payload_length: u16::try_from(payload_length).map_err(|_| Refused::TooLong)?,
                 next_header: protocol,
-                hop_limit: self.ttl,
+                hop_limit: ttl,
                 source,
                 destination,
             })),

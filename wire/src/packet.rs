@@ -33,6 +33,22 @@ pub const RECEIVE_MALFORMATIONS: &[Malformed] = &[
     Malformed::ReservedSpi,
 ];
 
+/// The UDP destination ports at which the receive parser looks for a security protocol; 0 is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpPorts {
+    /// PSP's port.
+    pub psp: u16,
+    /// The port of ESP in UDP (RFC 3948).
+    pub esp: u16,
+}
+
+impl Default for UdpPorts {
+    /// PSP at its own port, ESP directly over IP alone.
+    fn default() -> Self {
+        Self { psp: psp::DEFAULT_UDP_PORT, esp: 0 }
+    }
+}
+
 /// TCP or UDP ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -63,6 +79,8 @@ pub struct Plain {
     pub traffic_class: u8,
     /// Whether routers must not fragment the packet: the IPv4 flag, and always for IPv6.
     pub dont_fragment: bool,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
     /// IPv6 flow label, zero for IPv4.
     pub flow_label: u32,
     /// Source address; an IPv4 address stands in the last four octets after zeros.
@@ -89,10 +107,13 @@ pub enum Protocol {
     /// Neither: for the host, if clear packets may enter.
     #[default]
     Other,
-    /// ESP directly over IP.
+    /// ESP, over IP or UDP.
     Esp,
     /// PSP over UDP.
     Psp,
+    /// One octet 0xff at the port of ESP in UDP: it keeps a NAT mapping alive, and is to be counted and dropped (RFC 3948,
+    /// 2.3).
+    NatKeepalive,
 }
 
 /// What the receive parser says of a frame.
@@ -102,9 +123,11 @@ pub struct Parsed {
     pub plain: Plain,
     /// The security protocol.
     pub protocol: Protocol,
-    /// Where the ESP or PSP header begins; 0 for [`Protocol::Other`].
+    /// Where the UDP header stands that ESP, PSP or a keepalive came in; nothing for ESP over IP and for the rest.
+    pub udp_offset: Option<usize>,
+    /// Where the ESP or PSP header begins; 0 where there is none.
     pub security_offset: usize,
-    /// SPI as a number, 0 for [`Protocol::Other`].
+    /// SPI as a number, 0 where there is none.
     pub spi: u32,
     /// ESP: the low half of the sequence number. 0 otherwise.
     pub sequence: u32,
@@ -113,20 +136,22 @@ pub struct Parsed {
     pub reserved_esp_spi: bool,
 }
 
-/// Parses a frame from the wire. `psp_udp_port` is the UDP destination port of PSP.
+/// Parses a frame from the wire. `udp_ports` says where ESP and PSP are expected over UDP.
 ///
-/// A UDP checksum is not looked at: PSP's own ICV covers what it covers and more.
+/// A UDP checksum is not looked at: the ICV covers what it covers and more, and RFC 3948, 2.1 forbids to depend on it. At
+/// the port of ESP in UDP four octets of zero are the mark of something else, such as IKE: [`Protocol::Other`].
 ///
 /// # Errors
 /// The first [`Malformed`] entry that holds. Only what the NIC has to understand is judged: the length of
-/// a UDP datagram, for one, only where it goes to PSP's port. Fragments are an error only where ESP or PSP is seen in
-/// them (RFC 4303, 3.4.1), and a flag in [`Plain`] otherwise.
+/// a UDP datagram, for one, only where it goes to one of the ports. Fragments are an error only where ESP or PSP is seen
+/// in them (RFC 4303, 3.4.1), and a flag in [`Plain`] otherwise.
 #[inline]
-pub fn parse_receive(frame: &[u8], psp_udp_port: u16) -> Result<Parsed, Malformed> {
+pub fn parse_receive(frame: &[u8], udp_ports: UdpPorts) -> Result<Parsed, Malformed> {
     let plain = parse_layers(frame, true)?;
     let other = Parsed {
         plain,
         protocol: Protocol::Other,
+        udp_offset: None,
         security_offset: 0,
         spi: 0,
         sequence: 0,
@@ -137,8 +162,9 @@ pub fn parse_receive(frame: &[u8], psp_udp_port: u16) -> Result<Parsed, Malforme
     }
     let upper = frame.get(plain.l4_offset()..plain.l3_end).unwrap_or(&[]);
     match plain.next_header {
+        protocol::ESP if other.plain.fragment => Err(Malformed::Fragment),
         protocol::ESP => receive_esp(other, upper),
-        protocol::UDP => receive_udp(other, upper, psp_udp_port),
+        protocol::UDP => receive_udp(other, upper, udp_ports),
         _ => Ok(other),
     }
 }
@@ -153,19 +179,16 @@ pub fn parse_transmit(frame: &[u8]) -> Result<Plain, Malformed> {
     parse_layers(frame, false)
 }
 
-/// ESP directly over IP.
+/// ESP, which begins where `packet` does; `other.udp_offset` says what it came in.
 #[inline]
-fn receive_esp(other: Parsed, upper: &[u8]) -> Result<Parsed, Malformed> {
-    if other.plain.fragment {
-        return Err(Malformed::Fragment);
-    }
-    let [s0, s1, s2, s3, q0, q1, q2, q3]: [u8; 8] = bytes::array(upper, 0).ok_or(Malformed::TruncatedEsp)?;
+fn receive_esp(other: Parsed, packet: &[u8]) -> Result<Parsed, Malformed> {
+    let [s0, s1, s2, s3, q0, q1, q2, q3]: [u8; 8] = bytes::array(packet, 0).ok_or(Malformed::TruncatedEsp)?;
     match u32::from_be_bytes([s0, s1, s2, s3]) {
         0 => Err(Malformed::ReservedSpi),
-        1..=esp::LAST_RESERVED_SPI => Ok(Parsed { reserved_esp_spi: true, ..other }),
+        1..=esp::LAST_RESERVED_SPI => Ok(Parsed { reserved_esp_spi: true, udp_offset: None, ..other }),
         spi => Ok(Parsed {
             protocol: Protocol::Esp,
-            security_offset: other.plain.l4_offset(),
+            security_offset: other.udp_offset.map_or(other.plain.l4_offset(), |udp| udp + udp::HEADER_LENGTH),
             spi,
             sequence: u32::from_be_bytes([q0, q1, q2, q3]),
             ..other
@@ -173,17 +196,22 @@ fn receive_esp(other: Parsed, upper: &[u8]) -> Result<Parsed, Malformed> {
     }
 }
 
-/// UDP, and PSP within it.
+/// UDP, and ESP or PSP within it.
 #[inline]
-fn receive_udp(other: Parsed, upper: &[u8], psp_udp_port: u16) -> Result<Parsed, Malformed> {
-    let to_psp = other.plain.ports.is_some_and(|ports| ports.destination == psp_udp_port);
+fn receive_udp(other: Parsed, upper: &[u8], udp_ports: UdpPorts) -> Result<Parsed, Malformed> {
+    let destination = other.plain.ports.map_or(0, |ports| ports.destination);
+    let to_psp = destination != 0 && destination == udp_ports.psp;
+    let to_esp = destination != 0 && destination == udp_ports.esp;
     if other.plain.fragment {
-        return if to_psp { Err(Malformed::Fragment) } else { Ok(other) };
+        // IKE shares the port and may come in fragments, which are for the host.
+        let marked = bytes::array(upper, udp::HEADER_LENGTH) == Some(esp::NON_ESP_MARKER);
+        let protected = to_psp || (to_esp && !marked);
+        return if protected { Err(Malformed::Fragment) } else { Ok(other) };
     }
     if upper.len() < udp::HEADER_LENGTH {
         return Err(Malformed::TruncatedUdp);
     }
-    if !to_psp {
+    if !to_psp && !to_esp {
         return Ok(other);
     }
     let header = udp::Header::parse(upper)?;
@@ -191,13 +219,21 @@ fn receive_udp(other: Parsed, upper: &[u8], psp_udp_port: u16) -> Result<Parsed,
         return Err(Malformed::BadUdpLength);
     }
     let packet = upper.get(udp::HEADER_LENGTH..).unwrap_or(&[]);
+    let in_udp = Parsed { udp_offset: Some(other.plain.l4_offset()), ..other };
+    if !to_psp {
+        return match packet {
+            [esp::NAT_KEEPALIVE] => Ok(Parsed { protocol: Protocol::NatKeepalive, ..in_udp }),
+            _ if packet.starts_with(&esp::NON_ESP_MARKER) => Ok(other),
+            _ => receive_esp(in_udp, packet),
+        };
+    }
     let header = psp::Header::parse(packet)?;
     header.check_length(packet.len())?;
     Ok(Parsed {
         protocol: Protocol::Psp,
         security_offset: other.plain.l4_offset() + udp::HEADER_LENGTH,
         spi: header.spi,
-        ..other
+        ..in_udp
     })
 }
 
@@ -217,6 +253,7 @@ fn parse_layers(frame: &[u8], check_ipv4_checksum: bool) -> Result<Plain, Malfor
         next_header_offset: 0,
         traffic_class: 0,
         dont_fragment: false,
+        hop_limit: 0,
         flow_label: 0,
         source: [0; 16],
         destination: [0; 16],
@@ -255,6 +292,7 @@ fn fill_ipv4(plain: &mut Plain, header: &ipv4::Header) -> bool {
     plain.next_header_offset = plain.l3_offset + ipv4::field::PROTOCOL.start;
     plain.traffic_class = header.traffic_class;
     plain.dont_fragment = header.dont_fragment();
+    plain.hop_limit = header.ttl;
     plain.source = widen(header.source);
     plain.destination = widen(header.destination);
     plain.fragment = header.is_fragment();
@@ -271,6 +309,7 @@ fn fill_ipv6(plain: &mut Plain, header: &ipv6::Header, chain: &ipv6::Chain) -> b
     plain.next_header_offset = plain.l3_offset + chain.next_header_offset;
     plain.traffic_class = header.traffic_class;
     plain.dont_fragment = true;
+    plain.hop_limit = header.hop_limit;
     plain.flow_label = header.flow_label;
     plain.source = header.source;
     plain.destination = header.destination;
@@ -290,6 +329,6 @@ fn parse_ports(plain: &Plain, frame: &[u8]) -> Option<Ports> {
 
 /// An IPv4 address in the last four of sixteen octets.
 #[inline]
-const fn widen(address: [u8; 4]) -> [u8; 16] {
+pub(crate) const fn widen(address: [u8; 4]) -> [u8; 16] {
     (u32::from_be_bytes(address) as u128).to_be_bytes()
 }

@@ -33,6 +33,10 @@ pub const DEFAULT_UDP_PORT: u16 = 1000;
 pub const MAX_CRYPT_OFFSET: u8 = 63;
 /// Bits of the SPI that count up; the remaining one selects the device key. All zero is reserved.
 pub const SPI_COUNT_MASK: u32 = 0x7fff_ffff;
+/// Longest header, cookie and extension included, that the extension length can say.
+pub const MAX_HEADER_LENGTH: usize = 256 * EXTENSION_UNIT;
+/// Octets that the extension length counts by.
+pub const EXTENSION_UNIT: usize = 8;
 
 /// Octet ranges from the PSP header's first octet.
 pub mod field {
@@ -144,6 +148,12 @@ impl Header {
     /// [`Malformed::ReservedSpi`], [`Malformed::PspBadHeaderLength`]; found in this order.
     #[inline]
     pub fn parse(packet: &[u8]) -> Result<Self, Malformed> {
+        Self::parse_with_spi(packet, None)
+    }
+
+    /// The same, with another SPI in place of the one that stands there, if given.
+    #[inline]
+    pub(crate) fn parse_with_spi(packet: &[u8], spi: Option<u32>) -> Result<Self, Malformed> {
         let fixed: [u8; HEADER_LENGTH] = bytes::array(packet, 0).ok_or(Malformed::TruncatedPsp)?;
         let flags = fixed[3];
         if flags & flag::ONE == 0 {
@@ -152,7 +162,7 @@ impl Header {
         let version = Version::from_code((flags & flag::VERSION) >> flag::VERSION_SHIFT)
             .ok_or(Malformed::PspBadVersion)?;
         let [_, _, _, _, s0, s1, s2, s3, i0, i1, i2, i3, i4, i5, i6, i7] = fixed;
-        let spi = u32::from_be_bytes([s0, s1, s2, s3]);
+        let spi = spi.unwrap_or(u32::from_be_bytes([s0, s1, s2, s3]));
         if spi & SPI_COUNT_MASK == 0 {
             return Err(Malformed::ReservedSpi);
         }
@@ -231,7 +241,7 @@ impl Header {
 
 /// What an SA gives to its packets, beside the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parameters {
+pub struct Parameters<'a> {
     /// Security parameters index; its low 31 bits are not all zero.
     pub spi: u32,
     /// The algorithm.
@@ -244,15 +254,31 @@ pub struct Parameters {
     pub drop: bool,
     /// Virtualization cookie, as it is to stand in the header.
     pub virtualization_cookie: Option<[u8; VIRTUALIZATION_COOKIE_LENGTH]>,
+    /// Octets between IV or cookie and payload: a multiple of eight, as many as [`MAX_HEADER_LENGTH`] leaves. Like the
+    /// cookie they are encrypted as far as the crypt offset does not cover them.
+    pub extension: &'a [u8],
 }
 
-impl Parameters {
-    /// The header of one packet.
+impl Parameters<'_> {
+    /// Crypt offset 0, neither S nor D, no cookie, no extension.
+    pub const fn new(spi: u32, version: Version) -> Self {
+        Self {
+            spi,
+            version,
+            crypt_offset: 0,
+            sample: false,
+            drop: false,
+            virtualization_cookie: None,
+            extension: &[],
+        }
+    }
+
+    /// The header of one packet, without the extension's octets.
     #[inline]
     pub const fn header(&self, next_header: u8, iv: u64) -> Header {
         Header {
             next_header,
-            extension_length: if self.virtualization_cookie.is_some() { 2 } else { 1 },
+            extension_length: (self.header_length() / EXTENSION_UNIT - 1) as u8,
             reserved: 0,
             crypt_offset: self.crypt_offset,
             sample: self.sample,
@@ -264,13 +290,19 @@ impl Parameters {
         }
     }
 
-    /// Octets of the header, cookie included.
+    /// Octets of the header up to the extension, cookie included.
     #[inline]
-    pub const fn header_length(&self) -> usize {
+    pub const fn extension_offset(&self) -> usize {
         match self.virtualization_cookie {
             Some(_) => HEADER_LENGTH + VIRTUALIZATION_COOKIE_LENGTH,
             None => HEADER_LENGTH,
         }
+    }
+
+    /// Octets of the header, cookie and extension included.
+    #[inline]
+    pub const fn header_length(&self) -> usize {
+        self.extension_offset() + self.extension.len()
     }
 }
 
@@ -327,6 +359,33 @@ pub fn receive_geometry(parsed: &Parsed, frame: &[u8]) -> Result<Geometry, Malfo
     geometry(&header, offset, end)
 }
 
+/// What the header of an opened packet says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened<'a> {
+    /// The header; its cookie is in clear now.
+    pub header: Header,
+    /// The octets between IV or cookie and payload.
+    pub extension: &'a [u8],
+}
+
+/// Reads header, cookie and extension of an opened packet, before decapsulation takes them off.
+///
+/// # Errors
+/// [`Malformed::NotThisProtocol`] where the packet is not PSP, else what [`Header::parse`] and
+/// [`Header::check_length`] say.
+#[inline]
+pub fn opened<'a>(parsed: &Parsed, frame: &'a [u8]) -> Result<Opened<'a>, Malformed> {
+    if parsed.protocol != Protocol::Psp {
+        return Err(Malformed::NotThisProtocol);
+    }
+    let packet = frame.get(parsed.security_offset..parsed.plain.l3_end).ok_or(Malformed::TruncatedPsp)?;
+    let header = Header::parse(packet)?;
+    header.check_length(packet.len())?;
+    let cookie_length = header.virtualization_cookie.map_or(0, |cookie| cookie.len());
+    let extension = packet.get(HEADER_LENGTH + cookie_length..header.length());
+    Ok(Opened { header, extension: extension.ok_or(Malformed::PspBadHeaderLength)? })
+}
+
 /// Octets that the byte counters count for a packet whose PSP header begins at `offset` and whose ICV ends at `end`: from
 /// the first after the IV to the payload's last (specification, "Implementation Requirements").
 #[inline]
@@ -358,7 +417,7 @@ pub const fn key_derivation_block(version: Version, spi: u32, counter: u32) -> [
 
 /// Where the UDP source port of a PSP packet comes from: it spreads flows over paths.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SourcePort {
+pub enum SourcePort<'a> {
     /// From a hash of the flow. The hash should be keyed, or the port tells of the inner ports.
     #[default]
     Entropy,
@@ -366,15 +425,23 @@ pub enum SourcePort {
     PortsXor,
     /// Always this one.
     Fixed(u16),
+    /// One of these, chosen by a hash of the flow; the specification asks for 16 or more. An empty table is
+    /// [`SourcePort::Entropy`].
+    Table(&'a [u16]),
 }
 
-impl SourcePort {
-    /// The source port of a packet. `flow_hash` is used by [`SourcePort::Entropy`] alone, whose ports are 49152 to
-    /// 65535 (RFC 6335, dynamic ports).
+impl SourcePort<'_> {
+    /// The source port of a packet. `flow_hash` is used by [`SourcePort::Entropy`], whose ports are 49152 to 65535 (RFC
+    /// 6335, dynamic ports), and by [`SourcePort::Table`].
     #[inline]
     pub fn port(self, plain: &Plain, flow_hash: u64) -> u16 {
+        let entropy = 0xc000 | (flow_hash & 0x3fff) as u16;
         match self {
-            Self::Entropy => 0xc000 | (flow_hash & 0x3fff) as u16,
+            Self::Entropy => entropy,
+            Self::Table(table) => {
+                let place = flow_hash.checked_rem(table.len() as u64).unwrap_or(0);
+                table.get(place as usize).copied().unwrap_or(entropy)
+            }
             Self::PortsXor => plain.ports.map_or(DEFAULT_UDP_PORT, |ports| ports.source ^ ports.destination),
             Self::Fixed(port) => port,
         }

@@ -1,8 +1,20 @@
-//! The part of a TCP header that a NIC's classification needs: the ports (RFC 9293, 3.1).
+//! The parts of a TCP header that a NIC needs (RFC 9293, 3.1): the ports to classify, the rest to segment.
+//!
+//! ```text
+//!   octet 0         1         2         3         4         5         6         7
+//!        +---------+---------+---------+---------+---------+---------+---------+---------+
+//!      0 |    source port    | destination port  |            sequence number            |
+//!      8 |        acknowledgement number         |off|res|  flags  |      window         |
+//!     16 |     checksum      |  urgent pointer   |  options, up to 40 octets
+//!        +---------+---------+---------+---------+
+//! ```
 
 use crate::bytes;
 use crate::malformed::Malformed;
 use crate::room::NoRoom;
+
+/// Octets of the header without options.
+pub const HEADER_LENGTH: usize = 20;
 
 /// Octet ranges from the header's first octet.
 pub mod field {
@@ -11,6 +23,30 @@ pub mod field {
     pub const SOURCE_PORT: Range<usize> = 0..2;
     /// Destination port.
     pub const DESTINATION_PORT: Range<usize> = 2..4;
+    /// Sequence number of the first octet of data.
+    pub const SEQUENCE: Range<usize> = 4..8;
+    /// Header length in 32-bit words in bits 7..4.
+    pub const DATA_OFFSET: Range<usize> = 12..13;
+    /// See [`flag`](super::flag).
+    pub const FLAGS: Range<usize> = 13..14;
+    /// Checksum over pseudo header, header and data.
+    pub const CHECKSUM: Range<usize> = 16..18;
+}
+
+/// Bits of the flags octet.
+pub mod flag {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronize sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+    /// Push.
+    pub const PSH: u8 = 0x08;
+    /// The urgent pointer counts.
+    pub const URG: u8 = 0x20;
+    /// Congestion window reduced (RFC 3168, 6.1.2).
+    pub const CWR: u8 = 0x80;
 }
 
 /// The ports of a TCP header.

@@ -23,6 +23,13 @@ pub enum Refused {
     NotIp,
     /// The packet is a fragment, which transport mode does not carry (RFC 4303, 3.1.1).
     Fragment,
+    /// The packet is a fragment, which BEET mode cannot carry, for its fragment fields would be lost.
+    BeetFragment,
+    /// The packet has IPv4 options or IPv6 extension headers, which BEET mode does not carry here (RFC 7402, B.1 has a
+    /// pseudo header for options).
+    BeetOptions,
+    /// The packet's addresses are not the two that the BEET SA is for: the far end would put others in their place.
+    BeetAddresses,
     /// A length would not fit its 16-bit field.
     TooLong,
     /// The buffer has too little headroom or tailroom.
@@ -33,13 +40,25 @@ pub enum Refused {
     ReservedSpi,
     /// The sequence number is 0, or has more than 32 bits without extended sequence numbers.
     SequenceExhausted,
-    /// The upper protocol would mean something else to the receiver: 59 in ESP transport mode is a dummy packet
-    /// (RFC 4303, 2.6), 4 and 41 in PSP are tunnel mode.
+    /// The upper protocol would mean something else to the receiver: 59 in ESP transport and BEET mode is a dummy packet
+    /// (RFC 4303, 2.6), 94 and 144 in BEET mode are not rebuilt, 4 and 41 in PSP are tunnel mode.
     AmbiguousNextHeader,
+    /// The ICV length is none that the ESP cipher has.
+    IcvLength,
+    /// Traffic-flow-confidentiality padding outside tunnel mode, where the receiver could not tell it from data.
+    TfcPadding,
     /// The PSP crypt offset is above 63 or points past the last payload octet.
     CryptOffsetPastEnd,
     /// A PSP version that does not encrypt has a crypt offset, which is reserved there.
     CryptOffsetWithoutEncryption,
+    /// The PSP extension is no multiple of eight octets, or the header would be longer than it can say.
+    PspExtension,
+    /// A frame that should have its PSP header already is no UDP datagram to PSP's port.
+    NotPreformatted,
+    /// A frame that should have its PSP header already has one that is malformed.
+    Preformatted(Malformed),
+    /// The PSP header that the frame has already names another version than the key's.
+    PreformattedVersion,
 }
 
 impl fmt::Display for Refused {
@@ -47,14 +66,23 @@ impl fmt::Display for Refused {
         formatter.write_str(match self {
             Self::NotIp => "the frame is not IP",
             Self::Fragment => "transport mode does not carry fragments",
+            Self::BeetFragment => "BEET mode does not carry fragments",
+            Self::BeetOptions => "BEET mode does not carry IPv4 options or IPv6 extension headers",
+            Self::BeetAddresses => "the packet has not the addresses of the BEET SA",
             Self::TooLong => "the encapsulated packet is longer than its length field can say",
             Self::NoRoom => "the buffer has too little room for the encapsulation",
             Self::StaleParse => "the parse result does not belong to the frame",
             Self::ReservedSpi => "the SPI is reserved",
             Self::SequenceExhausted => "the sequence number is 0 or has left its 32 bits",
             Self::AmbiguousNextHeader => "the upper protocol would mean something else to the receiver",
+            Self::IcvLength => "the cipher has no ICV of this length",
+            Self::TfcPadding => "only tunnel mode has traffic-flow-confidentiality padding",
             Self::CryptOffsetPastEnd => "the crypt offset points past the payload",
             Self::CryptOffsetWithoutEncryption => "a version without encryption has no crypt offset",
+            Self::PspExtension => "the PSP header extension is no multiple of eight octets or is too long",
+            Self::NotPreformatted => "the frame is no UDP datagram to the PSP port",
+            Self::Preformatted(malformed) => malformed.sentence(),
+            Self::PreformattedVersion => "the PSP header names another version than the key's",
         })
     }
 }
@@ -74,10 +102,14 @@ pub enum Rejected {
     Trailer(BadTrailer),
     /// The next header is none that the mode can carry.
     NextHeader(u8),
+    /// BEET mode's pseudo header for IPv4 options (RFC 7402, B.1), which is not undone here: the packet is for software.
+    BeetPseudoHeader,
     /// The inner packet of a tunnel is not what its next header and its own lengths say.
     InnerPacket(Malformed),
     /// The ECN codepoints of inner and outer header have the packet dropped (RFC 6040, 4.2).
     CongestionDrop,
+    /// The buffer has too little headroom for an inner header that is longer than the outer headers.
+    NoRoom,
     /// The parse result does not belong to this frame or protocol.
     StaleParse,
 }
@@ -87,6 +119,10 @@ impl fmt::Display for Rejected {
         match self {
             Self::Trailer(trailer) => trailer.fmt(formatter),
             Self::NextHeader(number) => write!(formatter, "next header {number} has no place in this mode"),
+            Self::BeetPseudoHeader => {
+                formatter.write_str("the inner packet has IPv4 options in a pseudo header")
+            }
+            Self::NoRoom => NoRoom.fmt(formatter),
             Self::InnerPacket(malformed) => write!(formatter, "inner packet: {malformed}"),
             Self::CongestionDrop => ecn::CongestionDrop.fmt(formatter),
             Self::StaleParse => formatter.write_str("the parse result does not belong to the frame"),
@@ -113,7 +149,8 @@ impl From<BadTrailer> for Rejected {
 pub enum Decapsulated {
     /// The room now holds the frame as it was before encapsulation.
     Packet {
-        /// What the security header or trailer named: the upper protocol, or 4 or 41 after tunnel mode.
+        /// What the security header or trailer named: the upper protocol, or 4 or 41 after tunnel mode. 144 has left
+        /// the outer IP header where it was, whatever the mode.
         next_header: u8,
     },
     /// A dummy packet (RFC 4303, 2.6): to be counted and dropped. The room is as it was.
@@ -146,6 +183,39 @@ pub(crate) fn grow(room: &mut Room<'_>, l3_end: usize, front: usize, back: usize
     room.truncate(l3_end)?;
     room.extend_back(back)?;
     room.push_front(front)
+}
+
+/// Makes the `old` octets after a link header of `l3_offset` octets into `new` ones, whose values are then unspecified.
+/// The link header moves, what follows stays. On error nothing has changed.
+#[inline]
+pub(crate) fn reshape(room: &mut Room<'_>, l3_offset: usize, old: usize, new: usize) -> Result<(), NoRoom> {
+    if let Some(more) = new.checked_sub(old) {
+        room.push_front(more)?;
+        bytes::shift(room.frame_mut(), more, 0, l3_offset)
+    } else {
+        let fewer = old.saturating_sub(new);
+        bytes::shift(room.frame_mut(), 0, fewer, l3_offset)?;
+        room.pop_front(fewer)
+    }
+}
+
+/// What a packet looks like if its extension headers end before the destination options that are for its last
+/// destination alone (RFC 4303, 3.1.1).
+#[inline]
+pub(crate) fn without_last_options(frame: &[u8], plain: &Plain) -> Result<Plain, Refused> {
+    if plain.ip_version != 6 || plain.ip_header_length == ipv6::HEADER_LENGTH {
+        return Ok(*plain);
+    }
+    let packet = frame.get(plain.l3_offset..plain.l3_end).ok_or(Refused::StaleParse)?;
+    let next_header = bytes::octet(packet, ipv6::field::NEXT_HEADER.start).ok_or(Refused::StaleParse)?;
+    let chain = ipv6::walk(packet, next_header).map_err(|_| Refused::StaleParse)?;
+    let next_header = bytes::octet(packet, chain.last_options_named_at).ok_or(Refused::StaleParse)?;
+    Ok(Plain {
+        ip_header_length: chain.last_options,
+        next_header,
+        next_header_offset: plain.l3_offset + chain.last_options_named_at,
+        ..*plain
+    })
 }
 
 /// The value of the IP length field when `payload_length` octets follow the IP header and its extensions.
@@ -265,7 +335,7 @@ fn combine(inner_class: u8, outer_class: u8) -> Result<u8, Rejected> {
 
 /// Rewrites the EtherType, the last two octets before the IP header, so that VLAN tags stay.
 #[inline]
-fn set_ethertype(frame: &mut [u8], l3_offset: usize, ethertype: u16) -> Result<(), NoRoom> {
+pub(crate) fn set_ethertype(frame: &mut [u8], l3_offset: usize, ethertype: u16) -> Result<(), NoRoom> {
     let offset = l3_offset.checked_sub(2).ok_or(NoRoom)?;
     bytes::put(frame, offset, &ethertype.to_be_bytes())
 }

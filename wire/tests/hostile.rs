@@ -2,18 +2,19 @@
 
 mod frames;
 
-use cryptonic_wire::outer::Endpoints;
+use cryptonic_wire::outer::{Endpoints, PerPacket};
 use cryptonic_wire::packet::{Ports, RECEIVE_MALFORMATIONS};
 use cryptonic_wire::psp::{self, Version};
 use cryptonic_wire::{
-    IcvLength, Malformed, OuterTemplate, Parsed, Plain, Protocol, Room, checksum, esp, esp_transform,
-    ethernet, ipv4, ipv6, parse_receive, parse_transmit, psp_transform, tcp, udp,
+    IcvLength, Malformed, OuterTemplate, Parsed, Plain, Protocol, Room, UdpPorts, checksum, esp,
+    esp_transform, ethernet, ipv4, ipv6, parse_receive, parse_transmit, psp_transform, tcp, udp,
 };
-use frames::{Shape, shapes, simple};
+use frames::{Shape, shapes, simple, vlan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 const PORT: u16 = psp::DEFAULT_UDP_PORT;
+const UDP_PORTS: UdpPorts = UdpPorts { psp: PORT, esp: esp::DEFAULT_UDP_PORT };
 
 /// A PSP packet: UDP header, PSP header, payload, ICV.
 fn psp_payload(header: &psp::Header, payload_length: usize) -> Vec<u8> {
@@ -76,7 +77,10 @@ fn every_malformation_is_shown() {
     let short = |protocol: u8, length: usize| Shape { protocol, ..simple(4, length) };
     let mut cases = vec![
         (Malformed::TruncatedEthernet, vec![0; 13]),
-        (Malformed::TruncatedVlan, changed(&Shape { vlan: Some(1), ..v4.clone() }, |it| it.truncate(17))),
+        (
+            Malformed::TruncatedVlan,
+            changed(&Shape { tags: [vlan(1), None], ..v4.clone() }, |it| it.truncate(17)),
+        ),
         (Malformed::BadIpVersion, changed(&v4, |it| it[14] = 0x65)),
         (Malformed::BadIpVersion, changed(&v6, |it| it[14] = 0x45)),
         (Malformed::TruncatedIpv4, changed(&v4, |it| it.truncate(33))),
@@ -114,7 +118,7 @@ fn every_malformation_is_shown() {
     cases.push((Malformed::TruncatedPsp, short_psp(31)));
 
     for (expected, frame) in &cases {
-        assert_eq!(parse_receive(frame, PORT), Err(*expected), "{}", hex::encode(frame));
+        assert_eq!(parse_receive(frame, UDP_PORTS), Err(*expected), "{}", hex::encode(frame));
     }
     for malformed in RECEIVE_MALFORMATIONS {
         assert!(cases.iter().any(|(shown, _)| shown == malformed), "{} is not shown", malformed.name());
@@ -127,23 +131,23 @@ fn borders_are_accepted() {
     // The largest crypt offset, the reserved bits, the longest header, S and D.
     for (offset, value) in [(44, 5), (44, 0xc0), (43, 3), (45, 0xc1)] {
         let frame = changed(&psp, |it| it[offset] = value);
-        assert_eq!(parse_receive(&frame, PORT).unwrap().protocol, Protocol::Psp);
+        assert_eq!(parse_receive(&frame, UDP_PORTS).unwrap().protocol, Protocol::Psp);
     }
     let empty = psp_shape(psp_payload(&psp_header(), 0)).build().octets;
-    let parsed = parse_receive(&empty, PORT).unwrap();
+    let parsed = parse_receive(&empty, UDP_PORTS).unwrap();
     assert_eq!(psp::counted_octets(parsed.security_offset, parsed.plain.l3_end), 0);
-    assert_eq!(parse_receive(&empty, PORT + 1).unwrap().protocol, Protocol::Other);
+    assert_eq!(parse_receive(&empty, UdpPorts { psp: PORT + 1, esp: 0 }).unwrap().protocol, Protocol::Other);
 
-    let ping = parse_receive(&esp_shape(6, 255).build().octets, PORT).unwrap();
+    let ping = parse_receive(&esp_shape(6, 255).build().octets, UDP_PORTS).unwrap();
     assert_eq!((ping.protocol, ping.reserved_esp_spi), (Protocol::Other, true));
     let deep = Shape { extensions: 8, ..esp_shape(6, 256) };
-    let parsed = parse_receive(&deep.build().octets, PORT).unwrap();
+    let parsed = parse_receive(&deep.build().octets, UDP_PORTS).unwrap();
     assert_eq!((parsed.protocol, parsed.security_offset), (Protocol::Esp, 14 + 40 + 64));
 }
 
 #[test]
 fn plain_layers_are_what_stands_there() {
-    let shape = Shape { vlan: Some(0x6005), extensions: 2, padding: 9, ..simple(4, 30) };
+    let shape = Shape { tags: [vlan(0x6005), None], extensions: 2, padding: 9, ..simple(4, 30) };
     let plain = parse_transmit(&shape.build().octets).unwrap();
     let expected = Plain {
         vlan: Some(0x6005),
@@ -155,6 +159,7 @@ fn plain_layers_are_what_stands_there() {
         next_header_offset: 18 + 9,
         traffic_class: 0,
         dont_fragment: true,
+        hop_limit: 64,
         flow_label: 0,
         source: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1],
         destination: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 1, 0, 1],
@@ -166,13 +171,13 @@ fn plain_layers_are_what_stands_there() {
     let plain = parse_transmit(&later).unwrap();
     assert_eq!((plain.fragment, plain.ports), (true, None));
     let arp = changed(&simple(4, 30), |it| it[13] = 6);
-    let plain = parse_receive(&arp, PORT).unwrap().plain;
+    let plain = parse_receive(&arp, UDP_PORTS).unwrap().plain;
     assert_eq!((plain.ip_version, plain.l3_end), (0, arp.len()));
 }
 
 /// Runs everything that takes a frame; only a panic is a failure.
 fn run_all(frame: &[u8], forged: Option<(Parsed, Plain)>) {
-    let parsed = forged.map(|(parsed, _)| parsed).or(parse_receive(frame, PORT).ok());
+    let parsed = forged.map(|(parsed, _)| parsed).or(parse_receive(frame, UDP_PORTS).ok());
     let plain = forged.map(|(_, plain)| plain).or(parse_transmit(frame).ok());
     let mut storage = vec![0; 96];
     storage.extend_from_slice(frame);
@@ -183,22 +188,21 @@ fn run_all(frame: &[u8], forged: Option<(Parsed, Plain)>) {
         Endpoints::V6 { source: [1; 16], destination: [2; 16] },
     ];
     for icv_length in [IcvLength::Octets8, IcvLength::Octets16] {
-        let parameters = esp::Parameters { spi: 999, salt: [0; 4], extended_sequence: true, icv_length };
+        let parameters =
+            esp::Parameters { extended_sequence: true, icv_length, ..esp::Parameters::new(999, [0; 4]) };
         if let Some(parsed) = parsed {
-            for sequence in [None, Some(1)] {
-                let _ = esp::receive_geometry(&parsed, frame, [0; 4], sequence, icv_length);
-            }
+            let _ = esp::receive_geometry(&parsed, frame, &parameters, 1);
             let mut copy = storage.clone();
             let _ = esp_transform::decapsulate_tunnel(
                 &mut Room { storage: &mut copy, start: 96, end },
                 &parsed,
-                icv_length,
+                &parameters,
             );
             let mut copy = storage.clone();
             let _ = esp_transform::decapsulate_transport(
                 &mut Room { storage: &mut copy, start: 96, end },
                 &parsed,
-                icv_length,
+                &parameters,
             );
         }
         for endpoints in endpoints {
@@ -206,7 +210,8 @@ fn run_all(frame: &[u8], forged: Option<(Parsed, Plain)>) {
             let mut copy = storage.clone();
             let room = &mut Room { storage: &mut copy, start: 96, end };
             let outer = OuterTemplate::new(endpoints);
-            let _ = esp_transform::encapsulate_tunnel(room, &plain, &parameters, 1, &outer, 0);
+            let _ =
+                esp_transform::encapsulate_tunnel(room, &plain, &parameters, 1, &outer, PerPacket::default());
             let _ = esp_transform::encapsulate_transport(room, &plain, &parameters, 1);
         }
     }
@@ -317,7 +322,7 @@ proptest! {
         let udp_octets = if protocol == Protocol::Psp { 8 } else { 0 };
         let l4_offset = plain.l3_offset.saturating_add(plain.ip_header_length).saturating_add(udp_octets);
         let security_offset = if near { l4_offset } else { usize::from(offset % 250) };
-        let parsed = Parsed { plain, protocol, security_offset, spi: 1000, sequence: 1, reserved_esp_spi: false };
+        let parsed = Parsed { plain, protocol, udp_offset: None, security_offset, spi: 1000, sequence: 1, reserved_esp_spi: false };
         run_all(&frame, Some((parsed, plain)));
     }
 
@@ -343,9 +348,9 @@ proptest! {
 
         let mut bytes = octets;
         bytes[0] |= 1;
-        let mut emitted = [0u8; 16];
+        let mut emitted = [0u8; 8];
         esp::Header::parse(&bytes).unwrap().emit(&mut emitted).unwrap();
-        prop_assert_eq!(&emitted[..], &bytes[..16]);
+        prop_assert_eq!(&emitted[..], &bytes[..8]);
 
         bytes[4..6].copy_from_slice(&[0, 64]);
         let mut emitted = [0u8; 8];

@@ -3,11 +3,11 @@
 
 mod witness;
 
-use cryptonic_wire::outer::Endpoints;
+use cryptonic_wire::outer::{Endpoints, PerPacket};
 use cryptonic_wire::packet::Ports;
 use cryptonic_wire::psp::{self, Parameters, SourcePort, Version};
 use cryptonic_wire::{
-    AuthenticationFailed, Decapsulated, OuterTemplate, Protocol, Room, checksum, parse_receive,
+    AuthenticationFailed, Decapsulated, OuterTemplate, Protocol, Room, UdpPorts, checksum, parse_receive,
     parse_transmit, psp_transform,
 };
 use serde_json::Value;
@@ -58,7 +58,15 @@ fn protects_and_opens_the_reference_frames() {
             // The reference's outer header is a copy of the inner one.
             let endpoints = Endpoints::V4 { source: [10, 0, 0, 1], destination: [10, 0, 0, 2] };
             let outer = OuterTemplate::new(endpoints);
-            psp_transform::encapsulate_tunnel(&mut room, &plain, &parameters, iv, ports, &outer, 0)
+            psp_transform::encapsulate_tunnel(
+                &mut room,
+                &plain,
+                &parameters,
+                iv,
+                ports,
+                &outer,
+                PerPacket::default(),
+            )
         } else {
             psp_transform::encapsulate_transport(&mut room, &plain, &parameters, iv, ports)
         }
@@ -72,7 +80,7 @@ fn protects_and_opens_the_reference_frames() {
         assert_eq!(hex::encode(&frame[frame.len() - 16..]), case["icv"].as_str().unwrap(), "{name}");
         assert_eq!(hex::encode(Sha256::digest(&frame)), case["frame_sha256"].as_str().unwrap(), "{name}");
 
-        let parsed = parse_receive(room.frame(), psp::DEFAULT_UDP_PORT).unwrap();
+        let parsed = parse_receive(room.frame(), UdpPorts::default()).unwrap();
         assert_eq!((parsed.protocol, parsed.spi), (Protocol::Psp, parameters.spi), "{name}");
         let received = psp::receive_geometry(&parsed, room.frame()).unwrap();
         assert_eq!(received, geometry, "{name}");
@@ -105,14 +113,14 @@ fn clear_frame(vectors: &Value, empty: bool) -> Vec<u8> {
     frame
 }
 
-fn parameters(case: &Value) -> (Parameters, u64) {
+fn parameters(case: &Value) -> (Parameters<'static>, u64) {
     let parameters = Parameters {
-        spi: u32::from_be_bytes(array(&case["spi"])),
-        version: Version::from_code(case["version"].as_u64().unwrap() as u8).unwrap(),
         crypt_offset: case["crypt_offset_words"].as_u64().unwrap() as u8,
-        sample: false,
-        drop: false,
         virtualization_cookie: (case["vc"] == true).then_some([0; 8]),
+        ..Parameters::new(
+            u32::from_be_bytes(array(&case["spi"])),
+            Version::from_code(case["version"].as_u64().unwrap() as u8).unwrap(),
+        )
     };
     (parameters, u64::from_be_bytes(array(&case["iv"])))
 }

@@ -4,21 +4,23 @@
 mod frames;
 mod witness;
 
+use cryptonic_wire::esp::{Cipher, Ipv6UdpChecksum, LastOptions, UdpEncapsulation};
 use cryptonic_wire::esp_transform as esp_frame;
-use cryptonic_wire::outer::Endpoints;
+use cryptonic_wire::outer::{Endpoints, PerPacket};
 use cryptonic_wire::packet::Ports;
 use cryptonic_wire::psp::{self, Version};
 use cryptonic_wire::{
     Aad, Decapsulated, Geometry, IcvLength, Malformed, OuterTemplate, Parsed, Plain, Protocol, Refused,
-    Rejected, Room, ecn, esp, ethernet, parse_receive, parse_transmit, psp_transform, sequence,
+    Rejected, Room, UdpPorts, ecn, esp, ethernet, parse_receive, parse_transmit, psp_transform, sequence,
 };
-use frames::{Shape, shapes, simple, templates};
+use frames::{Shape, shapes, simple, templates, vlan};
 use proptest::prelude::*;
 use witness::Gcm;
 
 const PORT: u16 = psp::DEFAULT_UDP_PORT;
-const HEADROOM: usize = 96;
-const TAILROOM: usize = 24;
+const UDP_PORTS: UdpPorts = UdpPorts { psp: PORT, esp: esp::DEFAULT_UDP_PORT };
+const HEADROOM: usize = 64 + psp::MAX_HEADER_LENGTH;
+const TAILROOM: usize = 24 + 600;
 const SALT: [u8; 4] = [0xa1, 0xb2, 0xc3, 0xd4];
 const PORTS: Ports = Ports { source: 50000, destination: PORT };
 
@@ -30,27 +32,69 @@ fn icv_lengths() -> impl Strategy<Value = IcvLength> {
     prop_oneof![Just(IcvLength::Octets8), Just(IcvLength::Octets12), Just(IcvLength::Octets16)]
 }
 
+fn ciphers() -> impl Strategy<Value = (Cipher, IcvLength)> {
+    prop_oneof![
+        icv_lengths().prop_map(|icv_length| (Cipher::Gcm, icv_length)),
+        Just((Cipher::GcmImplicitIv, IcvLength::Octets16)),
+        Just((Cipher::Gmac, IcvLength::Octets16)),
+    ]
+}
+
+fn udp_encapsulations() -> impl Strategy<Value = Option<UdpEncapsulation>> {
+    let checksum = prop_oneof![Just(Ipv6UdpChecksum::Zero), Just(Ipv6UdpChecksum::Computed)];
+    let encapsulation = (any::<u16>(), checksum).prop_map(|(source, ipv6_checksum)| UdpEncapsulation {
+        ports: Ports { source, destination: esp::DEFAULT_UDP_PORT },
+        ipv6_checksum,
+    });
+    proptest::option::of(encapsulation)
+}
+
 fn esp_parameters() -> impl Strategy<Value = (esp::Parameters, u64)> {
-    (256u32.., any::<bool>(), icv_lengths(), 1u64..).prop_map(
-        |(spi, extended_sequence, icv_length, sequence)| {
+    let last_options = prop_oneof![Just(LastOptions::Outside), Just(LastOptions::Inside)];
+    (256u32.., any::<bool>(), ciphers(), udp_encapsulations(), last_options, 1u64..).prop_map(
+        |(spi, extended_sequence, (cipher, icv_length), udp, last_options, sequence)| {
             let sequence = if extended_sequence { sequence } else { 1 + sequence % u64::from(u32::MAX) };
-            (esp::Parameters { spi, salt: SALT, extended_sequence, icv_length }, sequence)
+            let parameters = esp::Parameters {
+                extended_sequence,
+                cipher,
+                icv_length,
+                udp,
+                last_options,
+                ..esp::Parameters::new(spi, SALT)
+            };
+            (parameters, sequence)
         },
     )
 }
 
-fn psp_parameters() -> impl Strategy<Value = psp::Parameters> {
+/// What no extension is longer than, for headers of 2048 octets.
+static EXTENSION: [u8; psp::MAX_HEADER_LENGTH] = {
+    let mut octets = [0; psp::MAX_HEADER_LENGTH];
+    let mut index = 0;
+    while index < octets.len() {
+        octets[index] = (index / 3) as u8;
+        index += 1;
+    }
+    octets
+};
+
+fn extensions() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => Just(0usize), 4 => 1usize..20, 1 => 20usize..=253]
+}
+
+fn psp_parameters() -> impl Strategy<Value = psp::Parameters<'static>> {
     let cookies = proptest::option::of(any::<[u8; 8]>());
-    (1u32..=psp::SPI_COUNT_MASK, any::<bool>(), 0u8..4, 0u8..64, any::<[bool; 2]>(), cookies).prop_map(
-        |(spi, key, version, crypt_offset, [sample, drop], virtualization_cookie)| {
+    let names = (1u32..=psp::SPI_COUNT_MASK, any::<bool>());
+    (names, 0u8..4, 0u8..64, any::<[bool; 2]>(), cookies, extensions()).prop_map(
+        |((spi, key), version, crypt_offset, [sample, drop], virtualization_cookie, units)| {
             let version = Version::from_code(version).unwrap();
             psp::Parameters {
-                spi: spi | u32::from(key) << 31,
-                version,
                 crypt_offset: if version.encrypts() { crypt_offset } else { 0 },
                 sample,
                 drop,
                 virtualization_cookie,
+                extension: &EXTENSION[..8 * units],
+                ..psp::Parameters::new(spi | u32::from(key) << 31, version)
             }
         },
     )
@@ -82,7 +126,7 @@ fn protect(
         }
     };
     geometry.seal(&gcm(), room.frame_mut()).unwrap();
-    let parsed = parse_receive(room.frame(), PORT).unwrap();
+    let parsed = parse_receive(room.frame(), UDP_PORTS).unwrap();
     assert_eq!(parsed.plain.l3_end, room.length());
     Ok((room.frame().to_vec(), geometry, parsed))
 }
@@ -108,18 +152,19 @@ fn open(
 fn flip(
     frame: &[u8],
     geometry: &Geometry,
+    header_length: usize,
     bit: usize,
     receive: impl FnOnce(&Parsed, &[u8]) -> Result<Geometry, Malformed>,
 ) -> Result<(), TestCaseError> {
     let start = match geometry.aad {
-        Aad::InPlace { start, .. } => start,
-        Aad::Inline { .. } => geometry.text.start - esp::HEADER_LENGTH,
+        Aad::InPlace { start, .. } | Aad::InPlaceWithSequenceHigh { start, .. } => start,
+        Aad::Inline { .. } => geometry.text.start - header_length,
     };
     let bit = start * 8 + bit % ((frame.len() - start) * 8);
     let mut flipped = frame.to_vec();
     flipped[bit / 8] ^= 0x80 >> (bit % 8);
-    let Ok(parsed) = parse_receive(&flipped, PORT) else { return Ok(()) };
-    if parsed.protocol == Protocol::Other {
+    let Ok(parsed) = parse_receive(&flipped, UDP_PORTS) else { return Ok(()) };
+    if matches!(parsed.protocol, Protocol::Other | Protocol::NatKeepalive) {
         return Ok(());
     }
     if let Ok(geometry) = receive(&parsed, &flipped) {
@@ -134,24 +179,27 @@ proptest! {
         shape in shapes(),
         (parameters, number) in esp_parameters(),
         outer in templates(),
-        identification in any::<u16>(),
+        (identification, flow_hash) in any::<(u16, u32)>(),
+        tfc_length in 0u16..600,
         bit in any::<usize>(),
     ) {
+        let parameters = esp::Parameters { tfc_length, ..parameters };
+        let per_packet = PerPacket { identification, flow_hash };
         let (frame, geometry, parsed) = protect(&shape, |room, plain| {
-            esp_frame::encapsulate_tunnel(room, plain, &parameters, number, &outer, identification)
+            esp_frame::encapsulate_tunnel(room, plain, &parameters, number, &outer, per_packet)
         }).unwrap();
         prop_assert_eq!((parsed.protocol, parsed.spi), (Protocol::Esp, parameters.spi));
-        prop_assert_eq!(parsed.plain.vlan, shape.vlan);
+        prop_assert_eq!(parsed.plain.vlan, shape.tags[0].map(|tag| tag.control));
+        prop_assert_eq!(parsed.udp_offset.is_some(), parameters.udp.is_some());
         let receive = |parsed: &Parsed, frame: &[u8]| {
-            let extended = parameters.extended_sequence
-                .then(|| sequence::infer(number, parsed.sequence, 64).unwrap_or(u64::MAX));
-            esp::receive_geometry(parsed, frame, SALT, extended, parameters.icv_length)
+            let inferred = sequence::infer(number, parsed.sequence, 64).unwrap_or(u64::MAX);
+            esp::receive_geometry(parsed, frame, &parameters, inferred)
         };
         prop_assert_eq!(receive(&parsed, &frame), Ok(geometry));
         open(&shape, &frame, &geometry, |room| {
-            esp_frame::decapsulate_tunnel(room, &parsed, parameters.icv_length)
+            esp_frame::decapsulate_tunnel(room, &parsed, &parameters)
         })?;
-        flip(&frame, &geometry, bit, receive)?;
+        flip(&frame, &geometry, parameters.header_length(), bit, receive)?;
     }
 
     #[test]
@@ -160,15 +208,14 @@ proptest! {
             esp_frame::encapsulate_transport(room, plain, &parameters, number)
         }).unwrap();
         let receive = |parsed: &Parsed, frame: &[u8]| {
-            let extended = parameters.extended_sequence
-                .then(|| sequence::infer(number, parsed.sequence, 64).unwrap_or(u64::MAX));
-            esp::receive_geometry(parsed, frame, SALT, extended, parameters.icv_length)
+            let inferred = sequence::infer(number, parsed.sequence, 64).unwrap_or(u64::MAX);
+            esp::receive_geometry(parsed, frame, &parameters, inferred)
         };
         prop_assert_eq!(receive(&parsed, &frame), Ok(geometry));
         open(&shape, &frame, &geometry, |room| {
-            esp_frame::decapsulate_transport(room, &parsed, parameters.icv_length)
+            esp_frame::decapsulate_transport(room, &parsed, &parameters)
         })?;
-        flip(&frame, &geometry, bit, receive)?;
+        flip(&frame, &geometry, parameters.header_length(), bit, receive)?;
     }
 
     #[test]
@@ -183,7 +230,7 @@ proptest! {
         let protected = protect(&shape, |room, plain| match &tunnel {
             None => psp_transform::encapsulate_transport(room, plain, &parameters, iv, PORTS),
             Some((outer, identification)) => psp_transform::encapsulate_tunnel(
-                room, plain, &parameters, iv, PORTS, outer, *identification,
+                room, plain, &parameters, iv, PORTS, outer, PerPacket::new(*identification),
             ),
         });
         let (frame, geometry, parsed) = match protected {
@@ -198,19 +245,25 @@ proptest! {
         let header = psp::Header::parse(&frame[parsed.security_offset..]).unwrap();
         prop_assert_eq!((header.iv, header.version), (iv, parameters.version));
         prop_assert_eq!(psp::receive_geometry(&parsed, &frame), Ok(geometry));
-        open(&shape, &frame, &geometry, |room| psp_transform::decapsulate(room, &parsed))?;
-        flip(&frame, &geometry, bit, psp::receive_geometry)?;
+        open(&shape, &frame, &geometry, |room| {
+            let opened = psp::opened(&parsed, room.frame()).unwrap();
+            assert_eq!(opened.header.virtualization_cookie, parameters.virtualization_cookie);
+            assert_eq!(opened.extension, parameters.extension);
+            psp_transform::decapsulate(room, &parsed)
+        })?;
+        flip(&frame, &geometry, 0, bit, psp::receive_geometry)?;
     }
 }
 
-const PARAMETERS: esp::Parameters =
-    esp::Parameters { spi: 0x1001, salt: SALT, extended_sequence: false, icv_length: IcvLength::Octets16 };
+const PARAMETERS: esp::Parameters = esp::Parameters::new(0x1001, SALT);
 const V4: Endpoints = Endpoints::V4 { source: [192, 0, 2, 1], destination: [192, 0, 2, 2] };
 const V6: Endpoints = Endpoints::V6 { source: [0x20; 16], destination: [0x21; 16] };
 
 fn esp_tunnel_frame(shape: &Shape, endpoints: Endpoints) -> Result<(Vec<u8>, Geometry, Parsed), Refused> {
     let outer = OuterTemplate::new(endpoints);
-    protect(shape, |room, plain| esp_frame::encapsulate_tunnel(room, plain, &PARAMETERS, 1, &outer, 7))
+    protect(shape, |room, plain| {
+        esp_frame::encapsulate_tunnel(room, plain, &PARAMETERS, 1, &outer, PerPacket::new(7))
+    })
 }
 
 #[test]
@@ -222,7 +275,7 @@ fn outer_header_has_the_defaults() {
     shape.dont_fragment = false;
     let (frame, _, _) = esp_tunnel_frame(&shape, V4).unwrap();
     assert_eq!(frame[18..22], [0, 7, 0, 0], "identification only without don't-fragment");
-    shape.vlan = Some(5);
+    shape.tags[0] = vlan(5);
     let (frame, _, _) = esp_tunnel_frame(&shape, V6).unwrap();
     assert_eq!(frame[12..18], [0x81, 0x00, 0x00, 0x05, 0x86, 0xdd]);
     assert_eq!(frame[18..22], [0x6b, 0xa0, 0, 0]);
@@ -245,11 +298,11 @@ fn congestion_passes_the_tunnel() {
                 }
                 Endpoints::V6 { .. } => frame[15] |= ecn::CE << 4,
             }
-            let parsed = parse_receive(&frame, PORT).unwrap();
+            let parsed = parse_receive(&frame, UDP_PORTS).unwrap();
             geometry.open(&gcm(), &mut frame).unwrap();
             let end = frame.len();
             let mut room = Room::new(&mut frame, 0, end).unwrap();
-            let opened = esp_frame::decapsulate_tunnel(&mut room, &parsed, IcvLength::Octets16);
+            let opened = esp_frame::decapsulate_tunnel(&mut room, &parsed, &PARAMETERS);
             if inner == ecn::NOT_ECT {
                 assert_eq!(opened, Err(Rejected::CongestionDrop));
                 continue;
@@ -267,7 +320,7 @@ fn opened_tunnel(text: &[u8]) -> (Vec<u8>, Parsed) {
     shape.protocol = 50;
     shape.payload = [&[0, 0, 0x10, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1], text, &[0; 16]].concat();
     let frame = shape.build().octets;
-    let parsed = parse_receive(&frame, PORT).unwrap();
+    let parsed = parse_receive(&frame, UDP_PORTS).unwrap();
     (frame, parsed)
 }
 
@@ -276,7 +329,7 @@ fn leave(text: &[u8]) -> (Result<Decapsulated, Rejected>, Vec<u8>) {
     let before = frame.clone();
     let end = frame.len();
     let mut room = Room::new(&mut frame, 0, end).unwrap();
-    let opened = esp_frame::decapsulate_tunnel(&mut room, &parsed, IcvLength::Octets16);
+    let opened = esp_frame::decapsulate_tunnel(&mut room, &parsed, &PARAMETERS);
     if opened.is_err() || opened == Ok(Decapsulated::Dummy) {
         assert_eq!(room.frame(), before);
     }
@@ -291,7 +344,6 @@ fn tunnel_exit_judges_the_trailer_and_the_inner_packet() {
     assert_eq!(leave(&text(&inner, &[1, 3, 2, 4])).0, Err(Rejected::Trailer(esp::BadTrailer::PadPattern)));
     assert_eq!(leave(&text(&inner, &[1, 2, 31, 4])).0, Err(Rejected::Trailer(esp::BadTrailer::PadLength)));
     assert_eq!(leave(&text(&inner, &[0, 17])).0, Err(Rejected::NextHeader(17)));
-    assert_eq!(leave(&text(&inner, &[0, 144])).0, Err(Rejected::NextHeader(144)));
     let ipv4 = |malformed| Err(Rejected::InnerPacket(malformed));
     assert_eq!(leave(&text(&inner[..19], &[1, 1, 4])).0, ipv4(Malformed::TruncatedIpv4));
     assert_eq!(leave(&text(&inner[..27], &[1, 1, 4])).0, ipv4(Malformed::TruncatedIpv4));
@@ -317,19 +369,12 @@ fn refusals_leave_the_frame() {
     let dummy = Shape { protocol: 59, ..simple(6, 0) };
     assert_eq!(refused(&dummy, PARAMETERS, 1), Err(Refused::AmbiguousNextHeader));
 
-    let psp_parameters = psp::Parameters {
-        spi: 1,
-        version: Version::AesGcm128,
-        crypt_offset: 0,
-        sample: false,
-        drop: false,
-        virtualization_cookie: None,
-    };
-    let refused = |shape: &Shape, parameters: psp::Parameters| {
+    let psp_parameters = psp::Parameters::new(1, Version::AesGcm128);
+    let refused = |shape: &Shape, parameters: psp::Parameters<'_>| {
         protect(shape, |room, plain| psp_transform::encapsulate_transport(room, plain, &parameters, 1, PORTS))
             .map(|_| ())
     };
-    let with = |change: fn(&mut psp::Parameters)| {
+    let with = |change: fn(&mut psp::Parameters<'_>)| {
         let mut parameters = psp_parameters;
         change(&mut parameters);
         parameters
@@ -359,7 +404,7 @@ fn fragments_pass_tunnels_and_not_transport() {
     let refused = esp_frame::encapsulate_transport(&mut room, &plain, &PARAMETERS, 1);
     assert_eq!(refused, Err(Refused::Fragment));
     let outer = OuterTemplate::new(V4);
-    esp_frame::encapsulate_tunnel(&mut room, &plain, &PARAMETERS, 1, &outer, 0).unwrap();
+    esp_frame::encapsulate_tunnel(&mut room, &plain, &PARAMETERS, 1, &outer, PerPacket::default()).unwrap();
 }
 
 #[test]
@@ -388,7 +433,7 @@ fn lengths_do_not_wrap() {
 fn no_room_is_an_error() {
     let octets = simple(4, 41).build().octets;
     let plain = parse_transmit(&octets).unwrap();
-    let (front, back) = (36, esp::overhead(plain.l3_end - 14, IcvLength::Octets16) - 16);
+    let (front, back) = (36, PARAMETERS.overhead(plain.l3_end - 14) - 16);
     for (headroom, tailroom, fits) in
         [(front, back, true), (front - 1, back, false), (front, back - 1, false)]
     {
@@ -397,7 +442,8 @@ fn no_room_is_an_error() {
         storage.resize(storage.len() + tailroom, 0);
         let mut room = Room::new(&mut storage, headroom, headroom + octets.len()).unwrap();
         let outer = OuterTemplate::new(V4);
-        let result = esp_frame::encapsulate_tunnel(&mut room, &plain, &PARAMETERS, 1, &outer, 0);
+        let result =
+            esp_frame::encapsulate_tunnel(&mut room, &plain, &PARAMETERS, 1, &outer, PerPacket::default());
         assert_eq!(result.map(|_| ()), if fits { Ok(()) } else { Err(Refused::NoRoom) });
     }
     let not_ip = [0u8; 60];

@@ -4,7 +4,7 @@
 
 use cryptonic_wire::ethernet::{self, Tag, ethertype};
 use cryptonic_wire::ip::protocol;
-use cryptonic_wire::outer::{DontFragment, Dscp, Ecn, Endpoints, FlowLabel};
+use cryptonic_wire::outer::{DontFragment, Dscp, Ecn, Endpoints, FlowLabel, Ttl};
 use cryptonic_wire::{OuterTemplate, checksum, ipv4, ipv6};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -20,7 +20,8 @@ pub struct Frame {
 /// What an IP packet is made of.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    pub vlan: Option<u16>,
+    /// Tags, outermost first.
+    pub tags: [Option<Tag>; ethernet::MAX_TAGS],
     pub version: u8,
     pub traffic_class: u8,
     pub dont_fragment: bool,
@@ -38,7 +39,7 @@ impl Shape {
         let link = ethernet::Header {
             destination: [2, 0, 0, 0, 0, 2],
             source: [2, 0, 0, 0, 0, 1],
-            tags: [self.vlan.map(|control| Tag { protocol: ethertype::VLAN, control })],
+            tags: self.tags,
             ethertype: if self.version == 4 { ethertype::IPV4 } else { ethertype::IPV6 },
         };
         let mut octets = vec![0; link.length()];
@@ -99,7 +100,7 @@ impl Shape {
 /// Any packet that both modes carry.
 pub fn shapes() -> impl Strategy<Value = Shape> {
     let head = (
-        proptest::option::of(any::<u16>()),
+        tags(),
         prop_oneof![Just(4u8), Just(6u8)],
         any::<u8>(),
         any::<bool>(),
@@ -109,9 +110,9 @@ pub fn shapes() -> impl Strategy<Value = Shape> {
     );
     let protocols = prop_oneof![Just(6u8), Just(17u8), Just(1u8), Just(58u8), Just(132u8)];
     (head, protocols, vec(any::<u8>(), 0..300), 0usize..30).prop_map(|(head, protocol, payload, padding)| {
-        let (vlan, version, traffic_class, dont_fragment, ttl, identification, extensions) = head;
+        let (tags, version, traffic_class, dont_fragment, ttl, identification, extensions) = head;
         Shape {
-            vlan,
+            tags,
             version,
             traffic_class,
             dont_fragment,
@@ -125,10 +126,24 @@ pub fn shapes() -> impl Strategy<Value = Shape> {
     })
 }
 
+/// No tag, one, or two.
+fn tags() -> impl Strategy<Value = [Option<Tag>; ethernet::MAX_TAGS]> {
+    (0usize..=2, any::<[u16; 2]>()).prop_map(|(count, [first, second])| match count {
+        0 => [None, None],
+        1 => [vlan(first), None],
+        _ => [Some(Tag { protocol: ethertype::SERVICE_VLAN, control: first }), vlan(second)],
+    })
+}
+
+/// A customer tag.
+pub fn vlan(control: u16) -> Option<Tag> {
+    Some(Tag { protocol: ethertype::VLAN, control })
+}
+
 /// A plain UDP packet of IPv4 or IPv6.
 pub fn simple(version: u8, payload_length: usize) -> Shape {
     Shape {
-        vlan: None,
+        tags: [None; ethernet::MAX_TAGS],
         version,
         traffic_class: 0,
         dont_fragment: true,
@@ -151,8 +166,10 @@ pub fn templates() -> impl Strategy<Value = OuterTemplate> {
     let ecn = prop_oneof![Just(Ecn::Copy), Just(Ecn::NotCapable)];
     let dont_fragment =
         prop_oneof![Just(DontFragment::Copy), Just(DontFragment::Set), Just(DontFragment::Clear)];
-    let flow_label = prop_oneof![Just(FlowLabel::Copy), any::<u32>().prop_map(FlowLabel::Value)];
-    (endpoints, any::<u8>(), dscp, ecn, dont_fragment, flow_label).prop_map(
+    let flow_label =
+        prop_oneof![Just(FlowLabel::Copy), Just(FlowLabel::Hash), any::<u32>().prop_map(FlowLabel::Value)];
+    let ttl = prop_oneof![Just(Ttl::Copy), any::<u8>().prop_map(Ttl::Value)];
+    (endpoints, ttl, dscp, ecn, dont_fragment, flow_label).prop_map(
         |(endpoints, ttl, dscp, ecn, dont_fragment, flow_label)| OuterTemplate {
             endpoints,
             ttl,

@@ -1,0 +1,8 @@
+//! The NIC, driven by rings written word by word: every form of descriptor, and the receive side.
+
+mod bytes;
+mod pushes;
+mod raw;
+mod receive;
+mod segments;
+mod transmit;
