@@ -165,6 +165,9 @@ pub enum QueueError {
     /// The device cannot do this; its capabilities say so.
     #[error("the device does not support {0}")]
     Unsupported(&'static str),
+    /// A software SA does not protect this frame.
+    #[error("the frame cannot be protected: {}", .0.name())]
+    Refused(Status),
     /// A frame of more descriptors than the device or the ring takes.
     #[error("a frame of {descriptors} descriptors, where {most} are the most")]
     ChainTooLong {

@@ -94,3 +94,10 @@ pub(crate) struct Claim {
     pub(crate) fingerprint: Fingerprint,
     before: Option<Entry>,
 }
+
+impl Claim {
+    /// Whether the key was never in use before.
+    pub(crate) fn is_first(&self) -> bool {
+        self.before.is_none()
+    }
+}

@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod coalesce;
 mod error;
 mod information;
 mod ledger;
@@ -40,6 +41,8 @@ mod sa;
 mod sa_configuration;
 mod secret;
 mod shared;
+mod software;
+mod software_form;
 mod statistics;
 mod steering;
 mod support;
@@ -66,6 +69,7 @@ pub use sa_configuration::{
     FlowLabel, Network, OuterHeader, PspSaConfiguration, SaConfiguration, Salt, Selector, UdpEncapsulation,
 };
 pub use secret::SecretKey;
+pub use software::{Installation, PspInstallation, SoftwareOpened, SoftwarePspSa, SoftwareSa};
 pub use statistics::Statistics;
 pub use steering::ReceiveScalingOptions;
 pub use support::Unsupported;
