@@ -372,7 +372,7 @@ impl ReceiveSide {
     }
 
     /// Posts the buffers of frames of one buffer, up to the end of the ring or the first frame that is not that simple.
-    #[inline]
+    #[inline(never)]
     fn post_run(
         &mut self,
         memory: &SharedMemory,

@@ -235,7 +235,8 @@ impl TransmitSide {
         Ok(put)
     }
 
-    #[inline]
+    // On its own it keeps what it adds and compares with in machine registers.
+    #[inline(never)]
     fn put_slots<const WORDS: usize>(
         &mut self,
         words: &[AtomicU64],
