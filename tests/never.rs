@@ -10,6 +10,8 @@
 //! | 6 | a stale SA reference encrypts or decrypts anything | `stale` |
 //! | 7 | a malicious host or packet makes the model panic or hang | `hostile` |
 //!
+//! `tests/protocols.rs` holds every form of ESP and PSP to lines 1, 2 and 4.
+//!
 //! What is random comes from seeds that stand in the failure's message. `CRYPTONIC_LONG=1` multiplies the
 //! cases.
 

@@ -1,6 +1,11 @@
-//! tshark as a witness: what we protect, it decrypts, finds its ICV correct, and sees the packet that went in.
+//! tshark as a witness: what we protect, it decrypts, finds its ICV correct, and sees the packet that went in. And as
+//! the place where our PSP dissector runs (`psp`).
 
 mod common;
+#[path = "tshark/psp.rs"]
+mod psp;
+#[path = "tshark/rig.rs"]
+mod rig;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,12 +17,17 @@ fn have_tshark() -> bool {
     if Command::new("tshark").arg("--version").output().is_ok_and(|output| output.status.success()) {
         return true;
     }
+    skip("tshark is not installed; apt-get install --no-remove tshark")
+}
+
+/// Says why a test is skipped, which `CRYPTONIC_REQUIRE` may forbid. Always `false`.
+fn skip(reason: &str) -> bool {
     let required = std::env::var("CRYPTONIC_REQUIRE").unwrap_or_default();
     assert!(
         !required.split(',').any(|name| name == "all" || name == "tshark"),
-        "tshark is not installed, and CRYPTONIC_REQUIRE={required} requires it"
+        "{reason}: and CRYPTONIC_REQUIRE={required} requires it"
     );
-    println!("skipped: tshark is not installed; apt-get install --no-remove tshark");
+    println!("skipped: {reason}");
     false
 }
 
@@ -197,6 +207,57 @@ fn tshark_opens_what_we_protect() {
         // Ethernet padding behind the IP packet need not come back.
         assert_eq!(ip_packet(&opened.frame), ip_packet(&clear.frame), "packet {} given back", index + 1);
     }
+}
+
+/// With the command line that `pcap --wireshark` writes, tshark 4.4 verifies extended sequence numbers: those whose low
+/// half wraps, and those whose high half is not 0 from the first packet on. Never required: Debian 12 has 4.0.
+#[test]
+fn tshark_verifies_esn_from_4_4_on() {
+    if !have_tshark() {
+        return;
+    }
+    let version = tshark_version();
+    if version < (4, 4) {
+        println!("skipped: tshark {}.{} cannot verify ESN; 4.4 can", version.0, version.1);
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file =
+        |suffix: &str| -> PathBuf { repository().join("tests/vectors/scapy/esp-esn").with_extension(suffix) };
+    let command = written_command(&file("out.toml"), &file("clear.pcap"), scratch.path());
+    let command = format!("{} -T fields -e esp.icv_good", command.trim_end().trim_end_matches(" -V"));
+    let run = Command::new("sh").arg("-c").arg(&command).output().expect("a shell");
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{command}: {}", String::from_utf8_lossy(&run.stderr));
+    let clear = read_pcap(&file("clear.pcap"));
+    assert_eq!(text.lines().collect::<Vec<_>>(), vec!["True"; clear.len()], "{command}");
+}
+
+/// Protects a capture and gives the tshark command line that `--wireshark` writes. Its paths need quotes.
+fn written_command(sa_file: &Path, input: &Path, scratch: &Path) -> String {
+    let (folder, output) = (scratch.join("a reader's profile"), scratch.join("what's out.pcap"));
+    let run = Command::new(env!("CARGO_BIN_EXE_cryptonic"))
+        .args(["pcap", "--wireshark"])
+        .arg(&folder)
+        .arg("--sa")
+        .args([sa_file, input, &output])
+        .output()
+        .expect("the command line runs");
+    assert!(run.status.success(), "{}: {}", sa_file.display(), String::from_utf8_lossy(&run.stderr));
+    let text = std::fs::read_to_string(folder.join("command.txt")).expect("a command line");
+    let (_, command) = text.split_once("# Without it:\n").expect("a command line for tshark");
+    command.to_owned()
+}
+
+/// tshark's version, major and minor.
+fn tshark_version() -> (u32, u32) {
+    let output = Command::new("tshark").arg("--version").output().expect("tshark runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    // "TShark (Wireshark) 4.0.17 (Git …" or "TShark (Wireshark) 4.4.18."
+    let numbers = text.split_whitespace().nth(2).expect("a version").split('.');
+    let numbers: Vec<u32> = numbers.map_while(|number| number.parse().ok()).collect();
+    let [major, minor, ..] = numbers.as_slice() else { panic!("a version of tshark: {text}") };
+    (*major, *minor)
 }
 
 /// Whether the selectors of examples/esp-tunnel.toml take a frame.

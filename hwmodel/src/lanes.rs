@@ -174,6 +174,20 @@ mod tests {
         }
     }
 
+    /// AES-GMAC has no text: a lane takes its AAD and the lengths, and one AES block for E(K, J0), one for H.
+    #[test]
+    fn gmac_takes_its_aad_alone() {
+        let gmac = |aad| Geometry { aad: Aad::InPlace { start: 0, end: aad }, ..geometry(0) };
+        for (aad, fresh_key, expected) in
+            [(0, false, 1), (0, true, 2), (16, true, 2), (17, false, 3), (1_448, false, 92)]
+        {
+            assert_eq!(blocks(&gmac(aad), fresh_key), expected, "{aad} bytes, fresh {fresh_key}");
+        }
+        // Four bytes more of AAD that stand nowhere: the high half of the sequence number (RFC 4543 3.3).
+        let high = Aad::InPlaceWithSequenceHigh { start: 4, end: 18, sequence_high: 7 };
+        assert_eq!(blocks(&Geometry { aad: high, ..geometry(0) }, false), 3);
+    }
+
     #[test]
     fn packets_leave_in_the_order_of_their_tickets() {
         let mut lanes = Lanes::new(&Parameters::default());

@@ -6,7 +6,7 @@ use cryptonic_fw::{Bus, Firmware, Wake};
 use cryptonic_pci::Time;
 use cryptonic_regs::admin::{
     AdminCompletion, AdminCompletionEnd, AdminStatus, Command, CommandHead, PspAllocation, PspTestKeys,
-    SaParameters, SaStateHead, SaStateReply,
+    SaParameters, SaProtocol, SaStateHead, SaStateReply,
 };
 use cryptonic_regs::firmware::{
     self, DmaCommand, EngineStatus, MailboxStatus, Outcome, PspOperation, SaOperation,
@@ -20,6 +20,7 @@ use crate::key_derivation::KeyError;
 use crate::nic::Nic;
 use crate::parameters::Parameters;
 use crate::queue::{CompletionRing, Ring};
+use crate::sa_parameters::{Form, SECRET_WORDS};
 use crate::sa_table::InstallError;
 
 const COMMAND_BYTES: u64 = Command::BYTES as u64;
@@ -350,16 +351,17 @@ impl Nic {
                 else {
                     return Outcome::BadArgument;
                 };
-                let mut words = Zeroizing::new([0_u64; SaParameters::WORDS]);
+                let mut words = [0_u64; SaParameters::WORDS];
                 for (word, halves) in words.iter_mut().zip(public.chunks_exact(2)) {
                     *word = u64::from(halves[1]) << 32 | u64::from(halves[0]);
                 }
-                let secret = &mut words[SaParameters::PUBLIC_WORDS..];
-                if self.memory.read_words(wide(self.management.sa.host), secret).is_err() {
+                // Secret words go their own way: they are never in a value that is copied about.
+                let mut secret = Zeroizing::new([0_u64; SECRET_WORDS]);
+                if self.memory.read_words(wide(self.management.sa.host), &mut *secret).is_err() {
                     return Outcome::DmaFault;
                 }
                 self.keys_zeroised = false;
-                match self.sa_table.install(index, &SaParameters::of_words(&words)) {
+                match self.sa_table.install(index, &SaParameters::of_words(&words), &secret) {
                     Ok(_) => Outcome::Ok,
                     Err(InstallError::WrongState) => Outcome::WrongState,
                     Err(InstallError::Duplicate) => Outcome::DuplicateSpi,
@@ -377,12 +379,16 @@ impl Nic {
             SaOperation::Query => {
                 let Some(sa) = self.sa_table.slot(index) else { return Outcome::WrongState };
                 let incoming = sa.direction == cryptonic_regs::admin::Direction::In;
+                let protocol = match sa.form {
+                    Form::Esp(_) => SaProtocol::Esp,
+                    Form::Psp(_) => SaProtocol::Psp,
+                };
                 let reply = SaStateReply {
                     head: SaStateHead::new()
                         .with_state(1)
                         .with_direction(sa.direction.number() as u8)
-                        .with_protocol(cryptonic_regs::admin::SaProtocol::Esp.number() as u8)
-                        .with_spi(sa.esp.spi),
+                        .with_protocol(protocol.number() as u8)
+                        .with_spi(sa.spi),
                     sequence: if incoming { sa.window.top() } else { sa.sequence },
                     packets: sa.packets,
                     bytes: sa.bytes,
@@ -457,7 +463,7 @@ impl Nic {
     fn allocate_psp(&mut self, host: u64) -> Outcome {
         let count = self.management.psp.count;
         let version = match Version::from_code(self.management.psp.version as u8) {
-            Some(version @ (Version::AesGcm128 | Version::AesGcm256)) if count <= ALLOCATION_MAX => version,
+            Some(version) if count <= ALLOCATION_MAX => version,
             _ => return Outcome::BadArgument,
         };
         if self.memory.writable(host, u64::from(count) * PspAllocation::BYTES as u64).is_err() {
@@ -561,7 +567,7 @@ impl Nic {
 }
 
 /// Bytes of the secret words of SA parameters.
-const SECRET_BYTES: usize = SaParameters::BYTES - SaParameters::PUBLIC_BYTES;
+const SECRET_BYTES: usize = SECRET_WORDS * 8;
 /// Most SPIs that one operation gives out.
 const ALLOCATION_MAX: u32 = 65_536;
 

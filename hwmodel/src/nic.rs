@@ -177,7 +177,7 @@ impl Nic {
             latched_high: 0,
             written_high: 0,
             queues: (0..queue_pairs).map(|_| QueuePair::default()).collect(),
-            sa_table: SaTable::new(parameters.capacity.sa_slots as usize),
+            sa_table: SaTable::new(&parameters.capacity),
             keys: KeyDerivation::new(parameters, seed),
             key_schedules: KeySchedules::new(),
             context_cache: ContextCache::new(parameters),

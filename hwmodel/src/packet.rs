@@ -48,7 +48,7 @@ pub struct Received {
     pub spi: u32,
     /// Host cookie of the SA.
     pub cookie: u32,
-    /// 64-bit sequence number, or 0.
+    /// ESP: 64-bit sequence number; PSP: the virtualization cookie, bytes in memory order; or 0.
     pub sequence: u64,
     /// IV as a number, or 0.
     pub iv: u64,
@@ -60,6 +60,8 @@ pub struct Received {
     pub psp_drop: bool,
     /// PSP device key.
     pub psp_device_key: bool,
+    /// PSP: `sequence` is a virtualization cookie.
+    pub psp_cookie: bool,
     /// PSP bytes by the specification's definition: after the IV to the last payload byte.
     pub psp_bytes: u64,
     /// What the protection named as the next header, or 0.

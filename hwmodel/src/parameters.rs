@@ -127,6 +127,8 @@ pub struct CapacityParameters {
     pub queue_pairs: u64,
     /// SA slots, 1 to 65536.
     pub sa_slots: u64,
+    /// Inbound SAs that may refuse packets in clear, 0 to 1024.
+    pub clear_policies: u64,
     /// Largest replay window.
     pub replay_window_packets: u64,
     /// Largest frame without FCS, before protection and after it.
@@ -230,6 +232,7 @@ impl Default for CapacityParameters {
         CapacityParameters {
             queue_pairs: 16,
             sa_slots: 2048,
+            clear_policies: 64,
             replay_window_packets: 65_536,
             frame_bytes: 9_600,
         }
@@ -433,6 +436,7 @@ impl Parameters {
         in_range("descriptors.receive_chain", self.descriptors.receive_chain, 1, 255, "1 to 255")?;
         in_range("capacity.queue_pairs", self.capacity.queue_pairs, 1, 64, "1 to 64")?;
         in_range("capacity.sa_slots", self.capacity.sa_slots, 1, 65_536, "1 to 65536")?;
+        in_range("capacity.clear_policies", self.capacity.clear_policies, 0, 1_024, "0 to 1024")?;
         in_range(
             "capacity.replay_window_packets",
             self.capacity.replay_window_packets,

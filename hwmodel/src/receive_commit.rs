@@ -1,15 +1,18 @@
 //! Receive commit: in the order of arrival, after the ICV. Only here does a packet count: slot still valid,
-//! window test-and-set, counters; then the protection comes off and the packet goes to its queue.
+//! window test-and-set, counters; then the protection comes off, what came out is compared with the SA's selector, and
+//! the packet goes to its queue.
 
 use cryptonic_regs::Status;
 use cryptonic_regs::admin::Mode;
 use cryptonic_regs::completion::ReceivedProtocol;
+use cryptonic_wire::ip::protocol;
 use cryptonic_wire::transform::Rejected;
-use cryptonic_wire::{Decapsulated, Parsed, esp_transform, psp_transform};
+use cryptonic_wire::{Decapsulated, Parsed, esp_beet, esp_transform, parse_transmit, psp, psp_transform};
 
 use crate::nic::Nic;
 use crate::packet::{Packet, PacketPool};
 use crate::rx_geometry::replay_status;
+use crate::sa_parameters::Form;
 
 impl Nic {
     /// A packet reaches commit.
@@ -36,12 +39,23 @@ impl Nic {
             return Err(packet.status);
         }
         replay_status(sa.window.update(received.sequence))?;
-        let (mode, esp) = (sa.mode, &sa.esp);
-        let opened = packet.with_room(|room| match mode {
+        let Form::Esp(esp) = &sa.form else { return Err(Status::SaDeleted) };
+        let opened = packet.with_room(|room| match sa.mode {
             Mode::Tunnel => esp_transform::decapsulate_tunnel(room, parsed, esp),
-            Mode::Transport | Mode::Beet => esp_transform::decapsulate_transport(room, parsed, esp),
+            Mode::Transport => esp_transform::decapsulate_transport(room, parsed, esp),
+            Mode::Beet => esp_beet::decapsulate_beet(room, parsed, esp, &sa.inner),
         });
-        packet.received.next_header = no_dummy(opened)?;
+        let next_header = no_dummy(opened)?;
+        // What the device hands up as it is has no inner packet whose addresses could be compared.
+        if let Some(selector) = &sa.selector
+            && next_header != protocol::AGGFRAG
+        {
+            let plain = parse_transmit(packet.frame()).map_err(|_| Status::BadInner)?;
+            if !selector.matches(&plain) {
+                return Err(Status::SelectorMismatch);
+            }
+        }
+        packet.received.next_header = next_header;
         sa.packets += 1;
         sa.bytes += packet.bytes() - parsed.plain.l3_offset as u64;
         Ok(())
@@ -51,6 +65,15 @@ impl Nic {
         if packet.status != Status::Ok {
             self.counters.psp.received_authentication_failures += 1;
             return Err(packet.status);
+        }
+        // Cookie and extension go with the header, so the cookie is taken out before.
+        let cookie = psp::opened(parsed, packet.frame())
+            .map_err(|_| Status::BadInner)
+            .map(|opened| opened.header.virtualization_cookie)
+            .inspect_err(|_| self.counters.psp.received_errors += 1)?;
+        if let Some(cookie) = cookie {
+            packet.received.sequence = u64::from_le_bytes(cookie);
+            packet.received.psp_cookie = true;
         }
         let opened = packet.with_room(|room| psp_transform::decapsulate(room, parsed));
         packet.received.next_header =

@@ -24,7 +24,10 @@ pub(crate) const DESCRIPTOR_CAPABILITY: DescriptorCapability = DescriptorCapabil
     .with_receive_scatter(true)
     .with_completion_coalescing(true)
     .with_interrupt_moderation(true)
-    .with_receive_scaling(true);
+    .with_receive_scaling(true)
+    .with_psp_preformatted(true);
+/// The versions of PSP, one bit each.
+const PSP_VERSIONS: u8 = 0b1111;
 /// What [`bar0::DEVICE_KIND`] says of the model.
 const KIND_MODEL: u16 = 1;
 /// Base-2 logarithm of the most slots of a ring.
@@ -145,6 +148,7 @@ impl Nic {
             _ if offset == bar0::CHAIN_CAPABILITY.offset => bar0::ChainCapability::new()
                 .with_transmit_descriptors(self.parameters.descriptors.transmit_chain as u8)
                 .with_receive_buffers(self.parameters.descriptors.receive_chain as u8)
+                .with_clear_policies(capacity.clear_policies as u16)
                 .into_bits(),
             _ if offset == bar0::SEGMENTED_BYTES_MAX.offset => self.segmented_bytes_max() as u32,
             _ if offset == bar0::ESP_UDP_PORT.offset => self.esp_udp_port.into_bits(),
@@ -153,15 +157,26 @@ impl Nic {
                 .with_psp(true)
                 .with_esp_tunnel(true)
                 .with_esp_transport(true)
+                .with_psp_tunnel(true)
                 .with_psp_transport(true)
                 .with_esn(true)
                 .with_mac_loopback(true)
-                .with_psp_versions(0b0011)
+                .with_psp_versions(PSP_VERSIONS)
+                .with_esp_beet(true)
+                .with_implicit_iv(true)
+                .with_udp_encapsulation(true)
+                .with_traffic_flow_confidentiality(true)
+                .with_selectors(true)
+                .with_psp_slot(true)
+                .with_psp_cookie(true)
                 .into_bits(),
             _ if offset == bar0::CIPHER_CAPABILITY.offset => bar0::CipherCapability::new()
                 .with_aes_gcm_128(true)
                 .with_aes_gcm_192(true)
                 .with_aes_gcm_256(true)
+                .with_aes_gmac(true)
+                .with_icv_8(true)
+                .with_icv_12(true)
                 .with_icv_16(true)
                 .into_bits(),
             _ if offset == bar0::SA_SLOTS.offset => capacity.sa_slots as u32,
@@ -245,9 +260,8 @@ impl Nic {
             _ if offset == bar0::ADMIN_DOORBELL.offset => self.admin_doorbell(value),
             _ if offset == bar0::PSP_CONTROL.offset => {
                 let written = bar0::PspControl::from_bits(value);
-                // Versions 2 and 3 are not opened here; their bits stay 0, and a host can see it.
                 self.psp_control = bar0::PspControl::new()
-                    .with_receive_versions(written.receive_versions() & 0b0011)
+                    .with_receive_versions(written.receive_versions() & PSP_VERSIONS)
                     .with_udp_port(written.udp_port());
             }
             _ if offset == bar0::PSP_TEST_LOCK.offset => {

@@ -3,11 +3,10 @@
 //! Bytes are opened here, in the NIC's own buffer; whether they count is decided at commit, and nothing
 //! reaches host memory before.
 
-use cryptonic_crypto::Cipher;
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
-use cryptonic_wire::psp::{self, Version};
+use cryptonic_wire::psp;
 use cryptonic_wire::sequence::{self, Verdict};
 use cryptonic_wire::{Geometry, Parsed, Protocol, UdpPorts, esp};
 use zeroize::Zeroizing;
@@ -15,7 +14,9 @@ use zeroize::Zeroizing;
 use crate::mac::FCS_BYTES;
 use crate::nic::Nic;
 use crate::packet::{Packet, PacketPool};
+use crate::protect_psp::cipher_of;
 use crate::rx_parse::{self, Arrival};
+use crate::sa_parameters::Form;
 
 /// A packet on its way through the lanes.
 struct Opening {
@@ -61,6 +62,10 @@ impl Nic {
         self.judge_outer(&mut packet, &parsed);
         let looked_up = parsed_at + self.cycle.times(self.parameters.pipeline.lookup_latency_cycles);
         let opening = match parsed.protocol {
+            // ESP with an SPI that no SA has is not in clear: it is for the host (RFC 4303 2.1).
+            Protocol::Other if !parsed.reserved_esp_spi && self.sa_table.refuses_clear(&parsed.plain) => {
+                Err(Status::ClearNotAccepted)
+            }
             Protocol::Other => Ok(None),
             Protocol::NatKeepalive => Err(Status::NatKeepalive),
             Protocol::Esp => self.open_esp(&mut packet, &parsed, looked_up).map(Some),
@@ -102,10 +107,10 @@ impl Nic {
     }
 
     fn open_esp(&mut self, packet: &mut Packet, parsed: &Parsed, looked_up: Time) -> Result<Opening, Status> {
-        let plain = &parsed.plain;
-        let (index, sa) =
-            self.sa_table.lookup(parsed.spi, plain.ip_version, &plain.destination).ok_or(Status::NoSa)?;
-        let sequence = if sa.esp.extended_sequence {
+        let in_udp = parsed.udp_offset.is_some();
+        let (index, sa) = self.sa_table.lookup(parsed.spi, in_udp, &parsed.plain).ok_or(Status::NoSa)?;
+        let Form::Esp(esp) = &sa.form else { return Err(Status::NoSa) };
+        let sequence = if esp.extended_sequence {
             sequence::infer(sa.window.top(), parsed.sequence, window_or_half(sa.window.window()))
                 .map_err(|_| Status::BadSequence)?
         } else if parsed.sequence == 0 {
@@ -115,7 +120,7 @@ impl Nic {
         };
         replay_status(sa.window.check(sequence))?;
         let geometry =
-            esp::receive_geometry(parsed, packet.frame(), &sa.esp, sequence).map_err(rx_parse::verdict)?;
+            esp::receive_geometry(parsed, packet.frame(), esp, sequence).map_err(rx_parse::verdict)?;
         packet.protocol = ReceivedProtocol::Esp;
         packet.received.sa_index = index;
         packet.received.sa_generation = sa.generation;
@@ -144,11 +149,10 @@ impl Nic {
             Err(status)
         };
         let enabled = self.psp_control.receive_versions() >> header.version.code() & 1 == 1;
-        let cipher = match header.version {
-            Version::AesGcm128 if enabled => Cipher::AesGcm128,
-            Version::AesGcm256 if enabled => Cipher::AesGcm256,
-            _ => return bad(self, Status::PspVersionDisabled),
-        };
+        if !enabled {
+            return bad(self, Status::PspVersionDisabled);
+        }
+        let cipher = cipher_of(header.version);
         let geometry = psp::geometry(&header, offset, parsed.plain.l3_end).map_err(rx_parse::verdict)?;
         let mut key = Zeroizing::new([0_u8; 32]);
         if self.keys.receive_key(header.version, header.spi, &mut key).is_none() {

@@ -4,15 +4,22 @@
 //! A generation is taken from one 32-bit count for the whole table and never 0, so that a reference to a
 //! deleted slot matches nothing until 2^32 installs have passed; a deletion besides waits for every packet
 //! that still uses the slot.
+//!
+//! Beside the slots stands a table of the selectors of those inbound SAs that refuse packets in clear. It is small,
+//! because all of it is compared at once.
 
-use cryptonic_crypto::{Cipher, GcmKey};
+use cryptonic_crypto::GcmKey;
 use cryptonic_pci::Time;
-use cryptonic_regs::admin::{self, Direction, Mode, SaParameters};
-use cryptonic_wire::aead::IcvLength;
-use cryptonic_wire::esp;
-use cryptonic_wire::outer::{DontFragment, Dscp, Ecn, Endpoints, FlowLabel, OuterTemplate, Ttl};
-use cryptonic_wire::sequence::{ReplayWindow, ring_blocks};
-use zeroize::{Zeroize, Zeroizing};
+use cryptonic_regs::admin::{Direction, Mode, SaParameters};
+use cryptonic_wire::Plain;
+use cryptonic_wire::ip::protocol;
+use cryptonic_wire::outer::{Endpoints, OuterTemplate};
+use cryptonic_wire::selector::Selector;
+use cryptonic_wire::sequence::ReplayWindow;
+use zeroize::Zeroize;
+
+use crate::parameters::CapacityParameters;
+use crate::sa_parameters::{Form, SECRET_WORDS, sa_of_parameters};
 
 /// One SA.
 pub struct Sa {
@@ -22,22 +29,34 @@ pub struct Sa {
     pub direction: Direction,
     /// Mode.
     pub mode: Mode,
+    /// SPI.
+    pub spi: u32,
     /// Host cookie.
     pub cookie: u32,
     /// Receive queue.
     pub receive_queue: u16,
     /// Receive scaling chooses the queue instead.
     pub receive_scaling: bool,
-    /// SPI, salt, ESN, ICV length.
-    pub esp: esp::Parameters,
+    /// In: it takes packets in UDP alone, and else packets over IP alone.
+    pub in_udp: bool,
+    /// What it does with its packets' octets.
+    pub form: Form,
     /// Round keys and H powers.
     pub key: GcmKey,
     /// Out: the last sequence number used.
     pub sequence: u64,
     /// In: the highest sequence number accepted and the window behind it.
     pub window: ReplayWindow<Vec<u64>>,
-    /// Out: the outer header of a tunnel.
+    /// Out: the outer header of a tunnel; of BEET mode the addresses alone.
     pub outer: OuterTemplate,
+    /// Out: the flow label of the outer header where it is to be copied and the inner packet has none.
+    pub flow_label: u32,
+    /// BEET mode: the inner addresses.
+    pub inner: Endpoints,
+    /// In: what may come out.
+    pub selector: Option<Selector>,
+    /// In: what may not come in in clear.
+    pub clear_policy: Option<Selector>,
     /// In: the destination to match; `None` matches any.
     pub destination: Option<(u8, [u8; 16])>,
     /// Packets protected or opened.
@@ -53,14 +72,16 @@ pub struct Sa {
 impl Drop for Sa {
     fn drop(&mut self) {
         // The key wipes itself (see cryptonic-crypto); the salt is keying material too.
-        self.esp.salt.zeroize();
+        if let Form::Esp(esp) = &mut self.form {
+            esp.salt.zeroize();
+        }
     }
 }
 
 /// Why an SA cannot be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallError {
-    /// The slot is taken or there is no such slot.
+    /// The slot is taken or there is no such slot, or the table of clear policies is full.
     WrongState,
     /// Another inbound SA has the same protocol, SPI and destination.
     Duplicate,
@@ -74,17 +95,28 @@ pub struct SaTable {
     generation: u32,
     /// Slots of inbound SAs by SPI, open addressing; `EMPTY` ends a probe.
     by_spi: Vec<u32>,
+    /// Slots of inbound SAs that refuse packets in clear, each with what it refuses.
+    clear_policies: Vec<(u32, Selector)>,
+    clear_policies_max: usize,
+    /// The longest IP packet that padding may make.
+    padded_bytes_max: u64,
 }
 
 const EMPTY: u32 = u32::MAX;
+/// Bytes of an Ethernet header without tags.
+const ETHERNET_BYTES: u64 = 14;
 
 impl SaTable {
     /// An empty table.
-    pub fn new(slots: usize) -> Self {
+    pub fn new(capacity: &CapacityParameters) -> Self {
+        let slots = capacity.sa_slots as usize;
         SaTable {
             slots: (0..slots).map(|_| None).collect(),
             generation: 0,
             by_spi: vec![EMPTY; (slots * 2).next_power_of_two()],
+            clear_policies: Vec::new(),
+            clear_policies_max: capacity.clear_policies as usize,
+            padded_bytes_max: capacity.frame_bytes.saturating_sub(ETHERNET_BYTES),
         }
     }
 
@@ -105,9 +137,10 @@ impl SaTable {
         (sa.generation == generation && !sa.invalid).then_some(sa)
     }
 
-    /// The inbound SA of a packet: one that matches the destination comes before one that takes any.
+    /// The inbound SA of an ESP packet, which may have come in UDP: one that matches the destination comes before one
+    /// that takes any.
     #[inline]
-    pub fn lookup(&mut self, spi: u32, ip_version: u8, destination: &[u8; 16]) -> Option<(u32, &mut Sa)> {
+    pub fn lookup(&mut self, spi: u32, in_udp: bool, plain: &Plain) -> Option<(u32, &mut Sa)> {
         let mask = self.by_spi.len() - 1;
         let mut position = hash(spi) & mask;
         let mut any = None;
@@ -116,12 +149,13 @@ impl SaTable {
                 break;
             }
             if let Some(sa) = self.slots.get(index as usize).and_then(|slot| slot.as_deref())
-                && sa.esp.spi == spi
+                && sa.spi == spi
+                && sa.in_udp == in_udp
                 && !sa.invalid
             {
                 match sa.destination {
                     None => any = Some(index),
-                    Some((version, address)) if version == ip_version && address == *destination => {
+                    Some(destination) if destination == (plain.ip_version, plain.destination) => {
                         any = Some(index);
                         break;
                     }
@@ -134,26 +168,47 @@ impl SaTable {
         self.slots.get_mut(index as usize)?.as_deref_mut().map(|sa| (index, sa))
     }
 
-    /// Puts an SA into a free slot and gives its generation.
-    pub fn install(&mut self, index: u32, parameters: &SaParameters) -> Result<u32, InstallError> {
-        let mut sa = sa_of_parameters(parameters).ok_or(InstallError::BadArgument)?;
+    /// Whether an SA was due for a packet in clear.
+    #[inline]
+    pub fn refuses_clear(&self, plain: &Plain) -> bool {
+        self.clear_policies.iter().any(|(_, selector)| may_be(selector, plain))
+    }
+
+    /// Puts an SA into a free slot and gives its generation. `public` are its parameters but for the secret words.
+    pub fn install(
+        &mut self,
+        index: u32,
+        public: &SaParameters,
+        secret: &[u64; SECRET_WORDS],
+    ) -> Result<u32, InstallError> {
+        if u64::from(public.options.tfc_bytes()) > self.padded_bytes_max {
+            return Err(InstallError::BadArgument);
+        }
+        let mut sa = sa_of_parameters(public, secret).ok_or(InstallError::BadArgument)?;
         if !matches!(self.slots.get(index as usize), Some(None)) {
             return Err(InstallError::WrongState);
         }
-        if sa.direction == Direction::In && self.has_inbound(sa.esp.spi, sa.destination) {
+        if sa.direction == Direction::In && self.has_inbound(sa.spi, sa.destination) {
             return Err(InstallError::Duplicate);
         }
-        self.generation = self.generation.checked_add(1).ok_or(InstallError::WrongState)?;
-        sa.generation = self.generation;
+        let generation = self.generation.checked_add(1).ok_or(InstallError::WrongState)?;
+        if let Some(selector) = sa.clear_policy {
+            if self.clear_policies.len() >= self.clear_policies_max {
+                return Err(InstallError::WrongState);
+            }
+            self.clear_policies.push((index, selector));
+        }
+        sa.generation = generation;
+        self.generation = generation;
         let inbound = sa.direction == Direction::In;
-        let spi = sa.esp.spi;
+        let spi = sa.spi;
         if let Some(slot) = self.slots.get_mut(index as usize) {
             *slot = Some(Box::new(sa));
         }
         if inbound {
             self.enter(spi, index);
         }
-        Ok(self.generation)
+        Ok(generation)
     }
 
     /// Lets no further packet use the slot, and says when the last one is done with it.
@@ -168,12 +223,14 @@ impl SaTable {
         if let Some(slot) = self.slots.get_mut(index as usize) {
             *slot = None;
         }
+        self.clear_policies.retain(|(slot, _)| *slot != index);
         self.rebuild();
     }
 
     /// Empties every slot. Generations go on: a reference from before matches nothing.
     pub fn reset(&mut self) {
         self.slots.iter_mut().for_each(|slot| *slot = None);
+        self.clear_policies.clear();
         self.rebuild();
     }
 
@@ -181,7 +238,7 @@ impl SaTable {
         self.slots
             .iter()
             .flatten()
-            .any(|sa| sa.direction == Direction::In && sa.esp.spi == spi && sa.destination == destination)
+            .any(|sa| sa.direction == Direction::In && sa.spi == spi && sa.destination == destination)
     }
 
     fn enter(&mut self, spi: u32, index: u32) {
@@ -197,7 +254,7 @@ impl SaTable {
         self.by_spi.fill(EMPTY);
         for index in 0..self.slots.len() {
             if let Some(spi) =
-                self.slots[index].as_ref().filter(|sa| sa.direction == Direction::In).map(|sa| sa.esp.spi)
+                self.slots[index].as_ref().filter(|sa| sa.direction == Direction::In).map(|sa| sa.spi)
             {
                 self.enter(spi, index as u32);
             }
@@ -210,83 +267,14 @@ fn hash(spi: u32) -> usize {
     (spi.wrapping_mul(0x9e37_79b9) >> 7) as usize
 }
 
-/// Makes an SA of its parameters. `None` where a field is out of range.
-fn sa_of_parameters(parameters: &SaParameters) -> Option<Sa> {
-    let form = parameters.form;
-    let cipher = match admin::Cipher::of_number(u32::from(form.cipher()))? {
-        admin::Cipher::AesGcm128 => Cipher::AesGcm128,
-        admin::Cipher::AesGcm192 => Cipher::AesGcm192,
-        admin::Cipher::AesGcm256 => Cipher::AesGcm256,
-        _ => return None,
-    };
-    let direction = Direction::of_number(u32::from(form.direction()))?;
-    let mut key = Zeroizing::new([0_u8; 32]);
-    let words = [parameters.key_0, parameters.key_1, parameters.key_2, parameters.key_3];
-    for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
-        bytes.copy_from_slice(&word.secret().to_le_bytes());
-    }
-    let salt = parameters.salt.secret().to_le_bytes();
-    // Firmware never sees these words, so they are checked here: what is not key or salt is zero.
-    if key[cipher.key_length()..].iter().chain(&salt[4..]).any(|byte| *byte != 0)
-        || parameters.reserved_1 != 0
-    {
-        return None;
-    }
-    let window = parameters.window.replay_window();
-    let replay = ReplayWindow::new(window, parameters.sequence, vec![0; ring_blocks(window)]).ok()?;
-    let destination = address(parameters.destination_0, parameters.destination_1);
-    Some(Sa {
-        generation: 0,
-        direction,
-        mode: Mode::of_number(u32::from(form.mode()))?,
-        cookie: parameters.names.cookie(),
-        receive_queue: form.receive_queue(),
-        receive_scaling: form.receive_scaling(),
-        esp: esp::Parameters {
-            extended_sequence: form.esn(),
-            icv_length: IcvLength::from_octets(usize::from(form.icv_bytes()))?,
-            ..esp::Parameters::new(parameters.names.spi(), [salt[0], salt[1], salt[2], salt[3]])
-        },
-        key: GcmKey::new(cipher, &key[..cipher.key_length()]).ok()?,
-        sequence: parameters.sequence,
-        window: replay,
-        outer: outer_of_parameters(parameters)?,
-        destination: form
-            .match_destination()
-            .then_some((if form.destination_ipv6() { 6 } else { 4 }, destination)),
-        packets: 0,
-        bytes: 0,
-        invalid: false,
-        busy_until: Time::ZERO,
-    })
-}
-
-fn outer_of_parameters(parameters: &SaParameters) -> Option<OuterTemplate> {
-    let form = parameters.form;
-    let source = address(parameters.tunnel_source_0, parameters.tunnel_source_1);
-    let destination = address(parameters.tunnel_destination_0, parameters.tunnel_destination_1);
-    let last_four = |address: [u8; 16]| [address[12], address[13], address[14], address[15]];
-    Some(OuterTemplate {
-        endpoints: if form.outer_ipv6() {
-            Endpoints::V6 { source, destination }
-        } else {
-            Endpoints::V4 { source: last_four(source), destination: last_four(destination) }
-        },
-        ttl: Ttl::Value(form.ttl()),
-        dscp: if form.copy_dscp() { Dscp::Copy } else { Dscp::Value(form.dscp()) },
-        ecn: Ecn::Copy,
-        dont_fragment: match admin::DfPolicy::of_number(u32::from(form.df()))? {
-            admin::DfPolicy::Copy => DontFragment::Copy,
-            admin::DfPolicy::Set => DontFragment::Set,
-            admin::DfPolicy::Clear => DontFragment::Clear,
-        },
-        flow_label: FlowLabel::Value(parameters.window.flow_label()),
-    })
-}
-
-fn address(low: u64, high: u64) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&low.to_le_bytes());
-    bytes[8..].copy_from_slice(&high.to_le_bytes());
-    bytes
+/// Whether a packet matches, or cannot be said not to: a fragment may hide its upper protocol behind extension headers that
+/// are in other fragments.
+#[inline]
+fn may_be(selector: &Selector, plain: &Plain) -> bool {
+    let hidden = plain.fragment
+        && matches!(
+            plain.next_header,
+            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION_OPTIONS
+        );
+    selector.matches(plain) || hidden && Selector { protocol: None, ..*selector }.matches(plain)
 }

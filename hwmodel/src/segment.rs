@@ -45,7 +45,7 @@ impl Nic {
         let cut = Segmentation::new(large, &plain, maximum_segment).map_err(not_segmentable)?;
         let (control, at, segments) = (control_of(pending), self.now, cut.segments());
         for index in [0, segments - 1] {
-            let mut packet = self.segment(large, &cut, index, pool)?;
+            let mut packet = self.segment(pending, large, &cut, index, pool)?;
             let possible = self.protect(&mut packet, pending, control, at, Intent::Ask(segments as u64));
             pool.give(packet);
             possible?;
@@ -67,7 +67,7 @@ impl Nic {
         let (mut left_lanes, mut left) = (self.now, self.now);
         for index in 0..cut.segments() {
             let committed_at = self.commit_slot();
-            let protected = self.segment(large, cut, index, pool).and_then(|mut packet| {
+            let protected = self.segment(pending, large, cut, index, pool).and_then(|mut packet| {
                 let committed = self.protect(&mut packet, pending, control, committed_at, Intent::Commit);
                 committed.map(|committed| (packet, committed))
             });
@@ -94,6 +94,7 @@ impl Nic {
     /// Makes one segment.
     fn segment(
         &self,
+        pending: &Pending,
         large: &[u8],
         cut: &Segmentation,
         index: usize,
@@ -107,7 +108,7 @@ impl Nic {
         if bytes as u64 > self.parameters.capacity.frame_bytes {
             return Err(Status::TooLong);
         }
-        let mut packet = pool.take(bytes);
+        let mut packet = pool.take(self.frame_room(pending, control_of(pending), bytes));
         let frame = packet.place(bytes);
         let (header_place, data_place) = frame.split_at_mut(header.len());
         header_place.copy_from_slice(header);

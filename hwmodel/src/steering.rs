@@ -217,6 +217,7 @@ fn completion_words(packet: &Packet, buffer: &ReceiveDescriptor, bytes: u16, pha
             .with_psp_sample(received.psp_sample)
             .with_psp_drop(received.psp_drop)
             .with_psp_device_key(received.psp_device_key)
+            .with_psp_cookie(received.psp_cookie)
             .with_ip_checksum(received.checksums.ip)
             .with_l4_checksum(received.checksums.l4)
             .with_outer_checksum(received.checksums.outer),

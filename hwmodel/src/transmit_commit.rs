@@ -4,24 +4,19 @@
 
 use std::hash::Hasher;
 
-use cryptonic_crypto::Cipher;
 use cryptonic_pci::Time;
-use cryptonic_regs::admin::{Direction, Mode};
 use cryptonic_regs::completion::{TransmitCompleted, TransmitCompletion, TransmitCompletionEnd};
-use cryptonic_regs::descriptor::{Security, SourcePortPolicy, TransmitControl, TransmitPsp, TransmitSa};
+use cryptonic_regs::descriptor::{Security, TransmitControl, TransmitSa};
 use cryptonic_regs::{Status, rows::Value};
-use cryptonic_wire::outer::PerPacket;
-use cryptonic_wire::packet::Ports;
-use cryptonic_wire::psp::{self, SourcePort, Version};
-use cryptonic_wire::{Geometry, Plain, Refused, esp_transform, l4_checksum, parse_transmit, psp_transform};
+use cryptonic_wire::{Geometry, Plain, l4_checksum, parse_transmit};
 use siphasher::sip::SipHasher13;
-use zeroize::Zeroizing;
 
 use crate::events::{HostWrite, Pending, TransmitReport};
 use crate::gather::{control_of, is_segmented};
 use crate::host_memory::DmaFault;
 use crate::nic::{Effect, Nic};
 use crate::packet::{Packet, PacketPool};
+use crate::sa_parameters::Form;
 
 /// What commit gave to a packet.
 pub(crate) struct Committed {
@@ -51,7 +46,7 @@ pub(crate) enum Intent {
 
 impl Intent {
     /// Numbers that must be left.
-    fn packets(self) -> u64 {
+    pub(crate) fn packets(self) -> u64 {
         match self {
             Intent::Commit => 1,
             Intent::Ask(packets) => packets,
@@ -85,7 +80,7 @@ impl Nic {
         }
         let control = control_of(pending);
         let bytes = pending.bytes as usize;
-        let mut packet = pool.take(bytes);
+        let mut packet = pool.take(self.frame_room(pending, control, bytes));
         if self.read_frame(pending, packet.place(bytes)).is_err() {
             pool.give(packet);
             return self.refuse(pending, Status::DmaFault);
@@ -117,11 +112,26 @@ impl Nic {
     /// A gathered frame goes no further.
     pub(crate) fn refuse(&mut self, pending: &Pending, status: Status) -> Effect {
         self.release_gathered(pending, self.now);
-        if status != Status::DmaFault && control_of(pending).security() == Security::PspKey.number() as u8 {
+        if status != Status::DmaFault && self.is_psp(pending) {
             self.counters.psp.transmitted_errors += 1;
         }
         self.transmit_fault(pending, status);
         Effect::None
+    }
+
+    /// Whether a frame was to leave under PSP.
+    fn is_psp(&self, pending: &Pending) -> bool {
+        match Security::of_number(u32::from(control_of(pending).security())) {
+            Some(Security::PspKey) => true,
+            Some(Security::Sa) => {
+                let reference = TransmitSa::of_bits(pending.words[2]);
+                let slot = self.sa_table.slot(reference.index());
+                slot.is_some_and(|sa| {
+                    sa.generation == reference.generation() && matches!(sa.form, Form::Psp(_))
+                })
+            }
+            Some(Security::Clear) | None => false,
+        }
     }
 
     /// Reads a frame from host memory: inline bytes, then its pieces.
@@ -151,10 +161,8 @@ impl Nic {
         intent: Intent,
     ) -> Result<Committed, Status> {
         match Security::of_number(u32::from(control.security())) {
-            Some(Security::Sa) => {
-                self.protect_esp(packet, TransmitSa::of_bits(pending.words[2]), committed_at, intent)
-            }
-            Some(Security::PspKey) => self.protect_psp(packet, pending, control, committed_at, intent),
+            Some(Security::Sa) => self.protect_by_slot(packet, pending, control, committed_at, intent),
+            Some(Security::PspKey) => self.protect_psp_by_key(packet, pending, control, committed_at, intent),
             Some(Security::Clear) => {
                 let allowed = self.queues[usize::from(pending.queue)].control.transmit_clear_allowed();
                 if !allowed {
@@ -164,119 +172,6 @@ impl Nic {
             }
             None => Err(Status::BadDescriptor),
         }
-    }
-
-    fn protect_esp(
-        &mut self,
-        packet: &mut Packet,
-        reference: TransmitSa,
-        committed_at: Time,
-        intent: Intent,
-    ) -> Result<Committed, Status> {
-        let sa = self.sa_table.usable(reference.index(), reference.generation()).ok_or(Status::StaleSa)?;
-        if sa.direction != Direction::Out {
-            return Err(Status::WrongDirection);
-        }
-        // Without ESN the last number is 2^32 - 1 (RFC 4303 3.3.3); with it, 2^64 - 1.
-        let last = if sa.esp.extended_sequence { u64::MAX } else { u64::from(u32::MAX) };
-        if last - sa.sequence.min(last) < intent.packets() {
-            return Err(Status::SequenceExhausted);
-        }
-        let sequence = sa.sequence + 1;
-        let plain = parse_transmit(packet.frame()).map_err(|_| Status::NotIp)?;
-        let identification = self.transmit.identification.wrapping_add(1);
-        let clear_bytes = (plain.l3_end - plain.l3_offset) as u64;
-        let geometry = packet.with_room(|room| match sa.mode {
-            Mode::Tunnel => {
-                let per_packet = PerPacket::new(identification);
-                esp_transform::encapsulate_tunnel(room, &plain, &sa.esp, sequence, &sa.outer, per_packet)
-            }
-            Mode::Transport | Mode::Beet => {
-                esp_transform::encapsulate_transport(room, &plain, &sa.esp, sequence)
-            }
-        });
-        let geometry = geometry.map_err(refusal)?;
-        if intent != Intent::Commit {
-            return Ok(Committed::nothing(committed_at));
-        }
-        // Committed: from here on the number is used up.
-        sa.sequence = sequence;
-        sa.packets += 1;
-        sa.bytes += clear_bytes;
-        self.transmit.identification = identification;
-        geometry.seal(&sa.key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
-        let key_ready = self.context_cache.fetch(committed_at, reference.index());
-        Ok(Committed { geometry: Some((geometry, false)), key_ready, sequence, sa_index: reference.index() })
-    }
-
-    fn protect_psp(
-        &mut self,
-        packet: &mut Packet,
-        pending: &Pending,
-        control: TransmitControl,
-        committed_at: Time,
-        intent: Intent,
-    ) -> Result<Committed, Status> {
-        let words = TransmitPsp::of_bits(pending.words[2]);
-        let version = match Version::from_code(control.psp_version()) {
-            Some(version @ (Version::AesGcm128 | Version::AesGcm256)) => version,
-            _ => return Err(Status::BadPspKey),
-        };
-        if words.spi() << 1 == 0 {
-            return Err(Status::BadPspKey);
-        }
-        let policy = match SourcePortPolicy::of_number(u32::from(control.psp_source_port_policy())) {
-            Some(SourcePortPolicy::Entropy) => SourcePort::Entropy,
-            Some(SourcePortPolicy::PortsXor) => SourcePort::PortsXor,
-            Some(SourcePortPolicy::Fixed) => SourcePort::Fixed(words.source_port()),
-            // The table's entry is found by the hash of the flow, below.
-            Some(SourcePortPolicy::Table) => SourcePort::Fixed(0),
-            None => return Err(Status::BadDescriptor),
-        };
-        let by_table = control.psp_source_port_policy() == SourcePortPolicy::Table.number() as u8;
-        let mut key = Zeroizing::new([0_u8; 32]);
-        let words_of_key =
-            pending.key.and_then(|key| self.transmit.keys.words(key)).ok_or(Status::BadPspKey)?;
-        for (bytes, word) in key.chunks_exact_mut(8).zip(words_of_key.iter()) {
-            bytes.copy_from_slice(&word.to_le_bytes());
-        }
-        let cookie = control.psp_cookie().then_some(words_of_key[4].to_le_bytes());
-        let cipher = if version == Version::AesGcm128 { Cipher::AesGcm128 } else { Cipher::AesGcm256 };
-        let tail_is_zero = key[cipher.key_length()..].iter().all(|byte| *byte == 0);
-        if !tail_is_zero {
-            return Err(Status::BadPspKey);
-        }
-        let plain = parse_transmit(packet.frame()).map_err(|_| Status::NotIp)?;
-        let parameters = psp::Parameters {
-            crypt_offset: control.psp_crypt_offset(),
-            sample: control.psp_sample(),
-            drop: control.psp_drop(),
-            virtualization_cookie: cookie,
-            ..psp::Parameters::new(words.spi(), version)
-        };
-        let hashed = by_table || policy == SourcePort::Entropy;
-        let hash = if hashed { flow_hash(self.flow_key, &plain) } else { 0 };
-        let policy = if by_table { SourcePort::Fixed(self.psp_source_ports.port(hash)) } else { policy };
-        let ports = Ports { source: policy.port(&plain, hash), destination: self.psp_control.udp_port() };
-        let iv = self.keys.peek_iv(committed_at).ok_or(Status::SequenceExhausted)?;
-        let geometry = packet
-            .with_room(|room| psp_transform::encapsulate_transport(room, &plain, &parameters, iv, ports))
-            .map_err(refusal)?;
-        if intent != Intent::Commit {
-            iv.checked_add(intent.packets()).ok_or(Status::SequenceExhausted)?;
-            return Ok(Committed::nothing(committed_at));
-        }
-        let key = self.transmit.key_schedules.get(cipher, &key).ok_or(Status::BadPspKey)?;
-        // Committed: from here on the IV is used up.
-        self.keys.use_iv(iv);
-        geometry.seal(key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
-        self.counters.psp.transmitted_packets += 1;
-        let offset = match geometry.aad {
-            cryptonic_wire::Aad::InPlace { start, .. } => start,
-            _ => 0,
-        };
-        self.counters.psp.transmitted_bytes += psp::counted_octets(offset, geometry.icv.end) as u64;
-        Ok(Committed { geometry: Some((geometry, true)), key_ready: committed_at, sequence: iv, sa_index: 0 })
     }
 
     /// A committed packet passes lanes, reorder, checksum and MAC.
@@ -387,27 +282,8 @@ fn fill_checksums(frame: &mut [u8], control: TransmitControl) -> Result<(), Stat
     Ok(())
 }
 
-/// The status of a refused layout.
-fn refusal(refused: Refused) -> Status {
-    match refused {
-        Refused::NotIp
-        | Refused::StaleParse
-        | Refused::AmbiguousNextHeader
-        | Refused::BeetOptions
-        | Refused::BeetAddresses
-        | Refused::NotPreformatted
-        | Refused::Preformatted(_) => Status::NotIp,
-        Refused::Fragment | Refused::BeetFragment => Status::FragmentInTransport,
-        Refused::TooLong | Refused::NoRoom => Status::TooLong,
-        Refused::ReservedSpi | Refused::PspExtension | Refused::PreformattedVersion => Status::BadPspKey,
-        Refused::IcvLength | Refused::TfcPadding => Status::BadDescriptor,
-        Refused::SequenceExhausted => Status::SequenceExhausted,
-        Refused::CryptOffsetPastEnd | Refused::CryptOffsetWithoutEncryption => Status::TransmitCryptOffset,
-    }
-}
-
 /// Keyed hash of a flow: the UDP source port tells nothing of the inner ports to who does not have the key.
-fn flow_hash(key: (u64, u64), plain: &Plain) -> u64 {
+pub(crate) fn flow_hash(key: (u64, u64), plain: &Plain) -> u64 {
     let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
     hasher.write(&plain.source);
     hasher.write(&plain.destination);

@@ -16,7 +16,6 @@ use crate::events::Pending;
 use crate::frame_parts::Piece;
 use crate::nic::Nic;
 use crate::queue::{Assembly, QueuePair};
-use crate::registers::DESCRIPTOR_CAPABILITY;
 
 /// Where the words of a descriptor are read.
 #[derive(Clone, Copy, Debug)]
@@ -289,11 +288,10 @@ fn check_first(words: &[u64; BASE_WORDS], stride: u32) -> Status {
     let fits = room.is_some_and(|room| u32::from(extent.inline_bytes()) <= room);
     let reserved = control.into_bits() & CONTROL_RESERVED | extent.into_bits() & EXTENT_RESERVED;
     let cookie = !control.psp_cookie() || with_key;
-    let preformatted = !control.psp_preformatted() || DESCRIPTOR_CAPABILITY.psp_preformatted();
     // Segments have headers of their own; what the host formatted itself, and a dummy, cannot be cut.
     let whole = extent.maximum_segment() == 0 || !control.psp_preformatted() && !control.esp_dummy();
     let empty = control.length() == 0 && extent.inline_bytes() == 0 || extent.total_length() == 0;
-    if consistent && fits && reserved == 0 && cookie && preformatted && whole && !empty {
+    if consistent && fits && reserved == 0 && cookie && whole && !empty {
         Status::Ok
     } else {
         Status::BadDescriptor

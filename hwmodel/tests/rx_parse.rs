@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use cryptonic_hwmodel::rx_parse::{Arrival, Beat, RxParseShell, RxParseTiming, parse, verdict};
 use cryptonic_regs::Status;
-use cryptonic_wire::{Malformed, UdpPorts};
+use cryptonic_wire::{Malformed, Protocol, UdpPorts};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -21,11 +21,76 @@ struct Offered {
 }
 
 fn offered() -> impl Strategy<Value = Offered> {
-    (vec(any::<u8>(), 1..400), 0_u64..4).prop_flat_map(|(frame, idle)| {
+    let frame = prop_oneof![vec(any::<u8>(), 1..400), protected()];
+    (frame, 0_u64..4).prop_flat_map(|(frame, idle)| {
         let beats = frame.len().div_ceil(BUS_BYTES);
         let frame = Just(frame);
         (frame, vec(0..=idle, beats)).prop_map(|(frame, gaps)| Offered { frame, gaps })
     })
+}
+
+/// Frames that reach into ESP, PSP and UDP: to each port, with an SPI, a marker or a keepalive at its place, cut at
+/// any length, and sometimes with an octet changed.
+fn protected() -> impl Strategy<Value = Vec<u8>> {
+    let carrier =
+        (any::<bool>(), prop_oneof![Just(None), Just(Some(1000_u16)), Just(Some(4500)), Just(Some(9))]);
+    let first = prop_oneof![
+        Just(vec![]),
+        Just(vec![0xff]),
+        Just(vec![0, 0, 0, 0]),
+        Just(vec![0, 0, 0, 200]),
+        Just(vec![0x11, 1, 0, 1, 0x80, 0, 0, 9]),
+        Just(vec![0x11, 2, 63, 0x07, 0x80, 0, 0, 9]),
+    ];
+    let rest = vec(any::<u8>(), 0..180);
+    let change = prop::option::weighted(0.3, (0_usize..90, 0_u8..8));
+    (carrier, first, rest, 0_usize..8, change).prop_map(|((ipv6, port), first, rest, cut, change)| {
+        let payload = [first, rest].concat();
+        let upper = match port {
+            None => payload,
+            Some(port) => {
+                let length = (payload.len() + 8) as u16;
+                let header = [[0x12, 0x34], port.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
+                [header, payload].concat()
+            }
+        };
+        let mut frame = framed(ipv6, if port.is_some() { 17 } else { 50 }, &upper);
+        if let Some((place, bit)) = change
+            && let Some(octet) = frame.get_mut(place)
+        {
+            *octet ^= 1 << bit;
+        }
+        frame.truncate(frame.len() - cut.min(frame.len() - 1));
+        frame
+    })
+}
+
+/// Ethernet and IP in front of an upper protocol.
+fn framed(ipv6: bool, protocol: u8, upper: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2; 12];
+    frame.extend(if ipv6 { [0x86, 0xdd] } else { [0x08, 0x00] });
+    let mut header = if ipv6 {
+        let mut header = vec![0x60, 0, 0, 0];
+        header.extend((upper.len() as u16).to_be_bytes());
+        header.extend([protocol, 64]);
+        header.extend([7; 32]);
+        header
+    } else {
+        let mut header = vec![0x45, 0];
+        header.extend((upper.len() as u16 + 20).to_be_bytes());
+        header.extend([0, 0, 0x40, 0, 64, protocol, 0, 0]);
+        header.extend([7; 8]);
+        header
+    };
+    if !ipv6 {
+        // RFC 1071, over ten words.
+        let sum: u32 = header.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        header[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
+    }
+    frame.extend(header);
+    frame.extend(upper);
+    frame
 }
 
 proptest! {
@@ -120,4 +185,33 @@ fn every_malformation_has_a_verdict_of_its_own_name() {
         }
     }
     assert_eq!(Status::of_number(verdict(Malformed::Fragment).number()), Some(Status::Fragment));
+}
+
+/// The frames of the property reach what they are to reach.
+#[test]
+fn the_parser_tells_esp_in_udp_from_what_shares_its_port() {
+    let to = |port: u16, payload: &[u8]| {
+        let header = [[0x12, 0x34], port.to_be_bytes(), (payload.len() as u16 + 8).to_be_bytes(), [0, 0]];
+        framed(false, 17, &[header.concat(), payload.to_vec()].concat())
+    };
+    let esp = [&[0, 0, 1, 0][..], &[0; 40]].concat();
+    let psp = [&[0x11, 1, 0, 1, 0x80, 0, 0, 9][..], &[0; 40]].concat();
+    let off = UdpPorts { esp: 0, ..PORTS };
+    let rows = [
+        (to(4500, &esp), PORTS, Ok(Protocol::Esp)),
+        (to(4500, &esp), off, Ok(Protocol::Other)),
+        (to(4501, &esp), PORTS, Ok(Protocol::Other)),
+        (to(4500, &[0; 40]), PORTS, Ok(Protocol::Other)),
+        (to(4500, &[0xff]), PORTS, Ok(Protocol::NatKeepalive)),
+        (to(4500, &[0xff]), off, Ok(Protocol::Other)),
+        (to(4500, &[0xff, 0xff]), PORTS, Err(Status::TruncatedEsp)),
+        (to(4500, &[0, 0, 0, 255, 0, 0, 0, 1]), PORTS, Ok(Protocol::Other)),
+        (to(1000, &psp), PORTS, Ok(Protocol::Psp)),
+        (to(1000, &psp[..20]), PORTS, Err(Status::TruncatedPsp)),
+        (framed(true, 50, &esp), PORTS, Ok(Protocol::Esp)),
+        (framed(true, 50, &[0; 40]), PORTS, Err(Status::ReservedSpi)),
+    ];
+    for (index, (frame, ports, expected)) in rows.iter().enumerate() {
+        assert_eq!(parse(frame, *ports).map(|parsed| parsed.protocol), *expected, "row {index}");
+    }
 }

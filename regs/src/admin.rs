@@ -44,7 +44,7 @@ enumeration! {
         BadAddress = 3, "bad_address";
         /// The slot is empty, or holds another generation.
         NoSuchSa = 4, "no_such_sa";
-        /// Every slot is taken.
+        /// Every slot is taken, or no more SAs can refuse packets in clear.
         NoFreeSlot = 5, "no_free_slot";
         /// An inbound SA with this protocol, SPI and destination exists.
         DuplicateSpi = 6, "duplicate_spi";
@@ -231,7 +231,8 @@ bits! {
         psp_source_port_policy: u8 = 2,
         /// Reserved.
         _reserved: u16 = 14,
-        /// Out, tunnel mode: inner packets shorter than this are padded to it behind their end (RFC 4303 2.7).
+        /// Out, tunnel mode: inner packets shorter than this are padded to it behind their end (RFC 4303 2.7); at most
+        /// the largest frame without its Ethernet header.
         tfc_bytes: u16 = 16,
         /// Out: UDP source port, for ESP in UDP and for the policy `fixed` of PSP.
         udp_source_port: u16 = 16,
@@ -343,11 +344,11 @@ record! {
         options: SaOptions,
         /// Which inner packets the SA is for.
         selector: SaSelector,
-        /// Source network of inner packets, bytes 0 to 7.
+        /// Source network of inner packets, bytes 0 to 7; 0 behind the prefix.
         selector_source_0: u64,
         /// Source network of inner packets, bytes 8 to 15.
         selector_source_1: u64,
-        /// Destination network of inner packets, bytes 0 to 7.
+        /// Destination network of inner packets, bytes 0 to 7; 0 behind the prefix.
         selector_destination_0: u64,
         /// Destination network of inner packets, bytes 8 to 15.
         selector_destination_1: u64,

@@ -148,7 +148,7 @@ record! {
         completed: ReceiveCompleted,
         /// SPI and cookie.
         security: ReceiveSecurity,
-        /// 64-bit sequence number (ESP), virtualization cookie (PSP), or 0.
+        /// 64-bit sequence number (ESP), virtualization cookie with its bytes in memory order (PSP), or 0.
         sequence: u64,
         /// IV of the packet as a number, or 0.
         iv: u64,

@@ -78,11 +78,11 @@ bits! {
         report: bool = 1,
         /// The last descriptor of its packet.
         end_of_packet: bool = 1,
-        /// PSP: version.
+        /// PSP with the key in the descriptor: version.
         psp_version: u8 = 4,
-        /// PSP: crypt offset in units of 4 bytes from the end of the IV.
+        /// PSP with the key in the descriptor: crypt offset in units of 4 bytes from the end of the IV.
         psp_crypt_offset: u8 = 6,
-        /// PSP: a [`SourcePortPolicy`] number.
+        /// PSP with the key in the descriptor: a [`SourcePortPolicy`] number.
         psp_source_port_policy: u8 = 2,
         /// PSP: the S bit.
         psp_sample: bool = 1,
@@ -95,7 +95,8 @@ bits! {
         /// PSP with the key in the descriptor: a virtualization cookie stands behind the key; stride 128.
         psp_cookie: bool = 1,
         /// PSP: the frame has its UDP and PSP headers already. The device sets SPI, IV, lengths and checksums and
-        /// adds the ICV; version, crypt offset, S, D, cookie and extension are those of the frame.
+        /// adds the ICV; version, crypt offset, S, D, cookie and extension are those of the frame. The version here is
+        /// the same, the others are 0.
         psp_preformatted: bool = 1,
         /// ESP in tunnel mode: the frame's packet leaves as a dummy packet (RFC 4303 2.6).
         esp_dummy: bool = 1,

@@ -31,7 +31,7 @@ enumeration! {
         NotIp = 8, "not_ip";
         /// encapsulate: a fragment cannot take transport mode.
         FragmentInTransport = 9, "fragment_in_transport";
-        /// encapsulate: the crypt offset is past the end of the payload.
+        /// encapsulate: the crypt offset is past the end of the payload, or not 0 where nothing is encrypted.
         TransmitCryptOffset = 10, "transmit_crypt_offset";
         /// commit: PSP version not supported, an SPI that is reserved, or key bytes behind the key.
         BadPspKey = 11, "bad_psp_key";

@@ -23,6 +23,11 @@ const FLOWS_SHOWN: usize = 10;
 /// Flows that are remembered for a hint.
 const FLOWS_KEPT: usize = 10_000;
 const ETHERNET_BYTES: usize = 14;
+/// What Wireshark leaves undone or takes amiss by default. PSP sends UDP checksums of 0 over IPv6 too (RFC 6935).
+const WIRESHARK_PREFERENCES: [&str; 3] =
+    ["esp.enable_encryption_decode", "esp.enable_authentication_check", "udp.ignore_ipv6_zero_checksum"];
+/// Shows the fields of PSP packets in Wireshark and tshark.
+const PSP_DISSECTOR: &str = include_str!("../wireshark/psp.lua");
 
 /// Arguments of `pcap`.
 #[derive(Debug, Args)]
@@ -42,7 +47,8 @@ pub(crate) struct PcapArguments {
     /// Write the SA file here with the sequence numbers (and IVs) that come next
     #[arg(long, value_name = "FILE")]
     sa_out: Option<PathBuf>,
-    /// Write a Wireshark configuration here that decrypts the ESP packets of the output
+    /// Write here what Wireshark needs for the output: a configuration that decrypts its ESP packets, and a
+    /// dissector that shows its PSP packets
     #[arg(long, value_name = "DIR")]
     wireshark: Option<PathBuf>,
     /// Which device: `model`
@@ -337,7 +343,8 @@ fn advance(path: &Path, advanced: &[Advanced]) -> Result<Zeroizing<String>> {
     Ok(Zeroizing::new(document.to_string()))
 }
 
-/// Writes a Wireshark configuration folder that knows the ESP keys.
+/// Writes a Wireshark configuration folder that knows the ESP keys, and the PSP dissector, whatever the SA file holds:
+/// packets that no SA takes may be PSP too.
 fn write_wireshark(folder: &Path, file: &SaFile, capture: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, &error))?;
     let mut table = Zeroizing::new(String::new());
@@ -346,25 +353,41 @@ fn write_wireshark(folder: &Path, file: &SaFile, capture: &Path) -> Result<()> {
         let Protocol::Esp(esp) = &sa.protocol else { continue };
         let key = Zeroizing::new(hex::encode(esp.key.expose()));
         let salt = Zeroizing::new(hex::encode(esp.salt.expose()));
+        // Fields that Wireshark has since 4.4, which follows the high half on from the first packet's. 4.0 discards them
+        // with a warning.
+        let first_high_half = esp.sequence.saturating_add(1) >> 32;
+        let extended = if esp.esn { format!(r#","64-bit","{first_high_half:#x}""#) } else { String::new() };
         for family in ["IPv4", "IPv6"] {
             let row = Zeroizing::new(format!(
-                r#""{family}","*","*","{:#010x}","AES-GCM with 16 octet ICV [RFC4106]","0x{}{}","NULL","""#,
+                r#""{family}","*","*","{:#010x}","AES-GCM with 16 octet ICV [RFC4106]","0x{}{}","NULL",""{extended}"#,
                 sa.spi, *key, *salt
             ));
             let _ = writeln!(table, "{}", *row);
             let _ = write!(options, " \\\n  -o 'uat:esp_sa:{}'", *row);
         }
     }
-    let preferences = "esp.enable_encryption_decode: TRUE\nesp.enable_authentication_check: TRUE\n";
-    let switches = "-o esp.enable_encryption_decode:TRUE -o esp.enable_authentication_check:TRUE";
-    let capture = capture.display();
+    let mut preferences = String::new();
+    let mut switches = String::new();
+    for name in WIRESHARK_PREFERENCES {
+        let _ = writeln!(preferences, "{name}: TRUE");
+        let _ = write!(switches, " -o {name}:TRUE");
+    }
+    let dissector = folder.join("psp.lua");
+    let script = format!("-X lua_script:{}", shell_word(&dissector));
+    let capture = shell_word(capture);
     let command = Zeroizing::new(format!(
-        "# With this folder as configuration:\nWIRESHARK_CONFIG_DIR='{}' wireshark '{capture}'\n\n\
-         # Without it:\ntshark {switches}{} \\\n  -r '{capture}' -V\n",
-        folder.display(),
+        "# With this folder as configuration:\nWIRESHARK_CONFIG_DIR={} wireshark {script} {capture}\n\n\
+         # Without it:\ntshark {script}{switches}{} \\\n  -r {capture} -V\n",
+        shell_word(folder),
         *options
     ));
     OutputFile::write_secret(&folder.join("esp_sa"), table.as_bytes())?;
     OutputFile::write_whole(&folder.join("preferences"), preferences.as_bytes())?;
+    OutputFile::write_whole(&dissector, PSP_DISSECTOR.as_bytes())?;
     OutputFile::write_secret(&folder.join("command.txt"), command.as_bytes())
+}
+
+/// A path as one word of a shell's command line.
+fn shell_word(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

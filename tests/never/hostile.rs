@@ -15,7 +15,7 @@ use cryptonic_regs::admin::{
 };
 use cryptonic_regs::bar0::{self, AdminControl, QueueControl};
 use cryptonic_regs::descriptor::{
-    RECEIVE_STRIDE_BYTES, ReceiveControl, Security, TransmitControl, TransmitSa,
+    RECEIVE_STRIDE_BYTES, ReceiveControl, Security, TransmitControl, TransmitExtent, TransmitSa,
 };
 use cryptonic_regs::doorbell;
 
@@ -134,9 +134,11 @@ fn register(chance: &mut Chance) -> (Bar, u32) {
             (Bar::Bar0, row.offset + instance * block.stride + chance.pick(&[0, 0, 0, 4]))
         }
         5 => (Bar::Bar0, chance.below(u64::from(bar0::BAR0_BYTES)) as u32 & !3),
-        6..9 => {
-            (Bar::Bar2, chance.below(17) as u32 * doorbell::DOORBELL_PAGE_BYTES + chance.pick(&[0, 4, 8, 12]))
-        }
+        6..9 => (
+            Bar::Bar2,
+            chance.below(17) as u32 * doorbell::DOORBELL_PAGE_BYTES
+                + chance.pick(&[0, 4, 8, 12, 0x100, 0x118, 0x13c, 0x17c, 0x180, 0x1fc]),
+        ),
         _ => (Bar::Bar4, chance.below(0x1000) as u32 & !3),
     }
 }
@@ -151,7 +153,8 @@ fn value(chance: &mut Chance) -> u32 {
         5 => QueueControl::new()
             .with_enable(true)
             .with_transmit_clear_allowed(true)
-            .with_transmit_stride_log2(5 + chance.below(2) as u8)
+            .with_transmit_stride_log2(5 + chance.below(3) as u8)
+            .with_receive_scatter(chance.one_in(2))
             .with_transmit_slots_log2(1 + chance.below(14) as u8)
             .with_receive_slots_log2(1 + chance.below(14) as u8)
             .with_vector(chance.word() as u8)
@@ -188,7 +191,8 @@ fn random_register_accesses() {
                     15..25 => host.relax(),
                     25 => {
                         let line: [u8; 64] = std::array::from_fn(|_| chance.word() as u8);
-                        let _ = host.push64(Bar::Bar2, offset & 0xf000, &line);
+                        let window = chance.pick(&[0, 0x100, 0x140, 0x180, 0x1c0]);
+                        let _ = host.push64(Bar::Bar2, offset & 0xf000 | window, &line);
                     }
                     26 => world.inject(id, &udp(&[0; 100])),
                     27 => drop(host.interrupts_enable(17)),
@@ -213,7 +217,7 @@ fn random_rings_and_descriptors() {
                 a.nic.install_sa(esp(Direction::Out, Mode::Transport, 0x43)).expect("install"),
                 a.nic.install_sa(esp(Direction::In, Mode::Tunnel, 0x42)).expect("install"),
             ];
-            let mut queue = RawQueue::new(&world, a.id, 5, chance.pick(&[32, 64]), true);
+            let mut queue = RawQueue::new(&world, a.id, 5, chance.pick(&[32, 64, 128]), true);
             let frames = [udp(&marked(200)), tcp6(&marked(30)), udp(&[]), vec![0xff; 60]];
             for _ in 0..40 {
                 for _ in 0..chance.below(40) {
@@ -276,6 +280,192 @@ fn random_rings_and_descriptors() {
             world.drain();
             drop((queue, a.queue, a.nic));
             assert_serves_again(&world, a.id);
+        });
+    }
+}
+
+/// Descriptors of one frame in tunnel mode, as a driver would write them: inline bytes, pieces, perhaps to be cut.
+fn chain(chance: &mut Chance, queue: &RawQueue, frame: &[u8], security: u64, room: usize) -> Vec<[u64; 16]> {
+    let at = queue.frame(frame);
+    let inline = if chance.one_in(2) { chance.below(room as u64 + 1) as usize } else { 0 }.min(frame.len());
+    let mut descriptors = vec![];
+    let mut done = inline;
+    while done < frame.len() || descriptors.is_empty() {
+        let piece = if chance.one_in(2) {
+            frame.len() - done
+        } else {
+            (frame.len() - done).min(1 + chance.below(40) as usize)
+        };
+        let last = done + piece == frame.len();
+        let mut words = [0; 16];
+        words[0] = at + done as u64;
+        words[1] = control(piece, Security::Clear).with_end_of_packet(last).into_bits();
+        if descriptors.is_empty() {
+            words[1] = control(piece, Security::Sa).with_end_of_packet(last).into_bits();
+            words[2] = security;
+            words[3] = TransmitExtent::new()
+                .with_total_length(frame.len() as u32)
+                .with_inline_bytes(inline as u8)
+                .with_maximum_segment(if chance.one_in(4) { 1 + chance.below(500) as u16 } else { 0 })
+                .into_bits();
+            for (word, bytes) in words[4..].iter_mut().zip(frame[..inline].chunks(8)) {
+                let mut whole = [0; 8];
+                whole[..bytes.len()].copy_from_slice(bytes);
+                *word = u64::from_le_bytes(whole);
+            }
+        }
+        done += piece;
+        descriptors.push(words);
+    }
+    descriptors
+}
+
+/// Chains, inline bytes and pushes, whole, torn and damaged, on a queue that may send nothing in clear: whatever
+/// happens to a descriptor, what leaves is encrypted; nothing panics, and nothing hangs.
+#[test]
+fn random_chains_and_pushes_send_nothing_in_clear() {
+    for seed in 0..cases(40) {
+        within(LIMIT, format!("chains, seed {seed}"), move || {
+            let mut chance = Chance::new(seed);
+            let mut parameters = Parameters::default();
+            parameters.descriptors.transmit_chain = chance.pick(&[1, 2, 5, 32]);
+            parameters.descriptors.transmit_prefetch = chance.pick(&[1, 3, 128]);
+            parameters.mac.segment_buffer_bytes = chance.pick(&[16_384, 1 << 17]);
+            let world = World::new(seed);
+            let mut a = crate::rig::End::new(&world, &parameters);
+            let sa = a.nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x42)).expect("install");
+            let good = TransmitSa::new().with_index(sa.index).with_generation(sa.generation).into_bits();
+            let stride = chance.pick(&[32, 64, 128]);
+            let mut queue = RawQueue::new(&world, a.id, 5, stride, false);
+            let frames = [udp(&marked(64)), tcp6(&marked(1_200)), tcp6(&marked(9)), udp(&marked(16))];
+            let damaged = seed % 4 != 0;
+            for _ in 0..30 {
+                for _ in 0..chance.below(6) {
+                    let frame = &frames[chance.below(4) as usize];
+                    for mut words in chain(&mut chance, &queue, frame, good, stride - 32) {
+                        if damaged && chance.one_in(10) {
+                            words[chance.below(4) as usize] ^= 1 << chance.below(64);
+                        }
+                        if damaged && chance.one_in(40) {
+                            words[chance.below(4) as usize] = descriptor_like(&mut chance);
+                        }
+                        queue.put_slot(&words);
+                        if chance.one_in(3) {
+                            if damaged && chance.one_in(5) {
+                                words[chance.below(16) as usize] = descriptor_like(&mut chance);
+                            }
+                            let lines = if damaged { chance.below(3) as usize } else { stride.div_ceil(64) };
+                            let producer = if damaged && chance.one_in(20) {
+                                chance.word() as u32
+                            } else {
+                                queue.producer
+                            };
+                            queue.push(&words, producer, chance.below(2) as usize, lines);
+                        }
+                        if chance.one_in(20) {
+                            let page = 5 * doorbell::DOORBELL_PAGE_BYTES;
+                            let at = page + 0x100 + chance.below(64) as u32 * 4;
+                            if damaged {
+                                queue.host.write32(Bar::Bar2, at, chance.word() as u32).expect("write");
+                            }
+                        }
+                    }
+                }
+                queue.ring();
+                if chance.one_in(3) {
+                    let _ =
+                        queue.host.wait(6, queue.host.now() + Time::from_nanoseconds(chance.below(2_000)));
+                } else {
+                    queue.settle();
+                }
+                if damaged && chance.one_in(12) {
+                    queue.control(QueueControl::new());
+                }
+                if !queue.status().enabled() {
+                    queue.control(QueueControl::new());
+                    queue.turn_on(false);
+                }
+            }
+            world.drain();
+            assert!(!a.wire.shows_marker(), "seed {seed}: clear text on the line");
+            let heard = a.wire.frames();
+            assert!(heard.iter().all(|frame| esp_offset(frame).is_some()), "only ESP leaves");
+            assert!(damaged || !heard.is_empty());
+            drop((queue, a.queue, a.nic));
+            assert_serves_again(&world, a.id);
+        });
+    }
+}
+
+/// Receive buffers of any size, completions and interrupts that wait, scaling by any table.
+#[test]
+fn random_receive_rings_with_scatter_and_coalescing() {
+    for seed in 0..cases(20) {
+        within(LIMIT, format!("receive, seed {seed}"), move || {
+            let mut chance = Chance::new(seed);
+            let mut parameters = Parameters::default();
+            parameters.descriptors.receive_chain = chance.pick(&[1, 3, 16]);
+            parameters.descriptors.receive_prefetch = chance.pick(&[1, 4, 256]);
+            let world = World::new(seed);
+            let id = world.add_nic(&parameters).expect("parameters");
+            bus_master(&*world.host(id));
+            let mut queue = RawQueue::new(&world, id, 5, 32, true);
+            queue.scatter = chance.one_in(2);
+            queue.control(QueueControl::new());
+            queue.turn_on(true);
+            queue.host.write32(Bar::Bar0, bar0::CONTROL.offset, 1).expect("write");
+            world.record_drops(id);
+            let (mut posted, mut injected) = (0_u32, 0);
+            for _ in 0..60 {
+                for register in [
+                    bar0::INTERRUPT_MODERATION.offset + 5 * bar0::QUEUE_PAIR_STRIDE,
+                    bar0::COMPLETION_COALESCING.offset + 5 * bar0::QUEUE_PAIR_STRIDE,
+                    bar0::RECEIVE_SCALING.offset,
+                    bar0::RECEIVE_SCALING_KEY.offset + 4 * chance.below(10) as u32,
+                    bar0::RECEIVE_SCALING_TABLE.offset + 4 * chance.below(32) as u32,
+                ] {
+                    if chance.one_in(4) {
+                        // Queue pair 5 most of the time.
+                        let value = if chance.one_in(2) { 0x0505_0505 } else { chance.word() as u32 };
+                        queue.host.write32(Bar::Bar0, register, value).expect("write");
+                    }
+                }
+                for _ in 0..chance.below(30) {
+                    let at = crate::raw::RECEIVE_RING + (posted % crate::raw::SLOTS) as usize * 16;
+                    let buffer = if chance.one_in(60) { address(&mut chance) } else { queue.iova + 0x2_0000 };
+                    let length = chance.pick(&[0, 1, 60, 100, 1_000, 2_048, 65_535]);
+                    let length = ReceiveControl::new().with_length(length).into_bits();
+                    queue.memory.write_word(at, buffer).expect("in range");
+                    queue.memory.write_word(at + 8, length).expect("in range");
+                    posted = posted.wrapping_add(1);
+                }
+                let page = 5 * doorbell::DOORBELL_PAGE_BYTES;
+                let told = if chance.one_in(40) { chance.word() as u32 } else { posted };
+                queue.host.write32(Bar::Bar2, page + doorbell::RECEIVE_DOORBELL.offset, told).expect("write");
+                queue.host.write32(Bar::Bar2, page + doorbell::INTERRUPT_ARM.offset, 1).expect("write");
+                for _ in 0..chance.below(20) {
+                    let frame = chance.pick(&[20, 60, 300, 1_500]);
+                    world.inject(id, &udp(&vec![0x11; frame]));
+                    injected += 1;
+                }
+                let _ = queue.host.wait(6, queue.host.now() + Time::from_nanoseconds(chance.below(3_000)));
+                if chance.one_in(10) {
+                    queue.control(QueueControl::new());
+                }
+                // A ring that is as full as the host says takes no more until it is begun anew.
+                if !queue.status().enabled() || chance.one_in(10) {
+                    queue.control(QueueControl::new());
+                    queue.turn_on(true);
+                    posted = 0;
+                }
+            }
+            world.drain();
+            let drops = world.take_drops(id);
+            assert!(!drops.contains(&Status::ReceiveOverflow), "the buffer is full for good");
+            let good = queue.host.read64(Bar::Bar0, bar0::STATUS_COUNTERS_OFFSET).expect("read");
+            assert_eq!(drops.len() as u64 + good, injected, "each packet ended somewhere");
+            drop(queue);
+            assert_serves_again(&world, id);
         });
     }
 }

@@ -128,7 +128,11 @@ mod memory {
     use std::fs::{File, read_to_string};
     use std::os::unix::fs::FileExt;
 
+    use cryptonic_regs::bar0::QueueControl;
+    use cryptonic_regs::descriptor::{Security, TransmitPsp};
+
     use super::*;
+    use crate::raw::{RawQueue, control};
 
     /// Secrets are kept inverted, so that the search does not find its own needle.
     pub struct Inverted(Vec<u8>);
@@ -279,6 +283,64 @@ mod memory {
             }
             assert_gone(&secret, &format!("{end:?}"));
             drop(a);
+        }
+    }
+
+    /// Keys that come by push windows, whole or torn, and those of a frame whose end never comes.
+    #[test]
+    fn no_key_of_a_push_or_of_half_a_frame_stays_behind() {
+        let spi = TransmitPsp::new().with_spi(0x90).into_bits();
+        // (name, lines of the slot that are pushed, whether the descriptor ends its frame, whether it is in the ring)
+        for (index, (name, lines, whole, in_ring)) in [
+            ("a push", 2, true, true),
+            ("a push that is torn", 1, true, false),
+            ("a push of a first descriptor", 2, false, true),
+            ("a first descriptor that is fetched", 0, false, true),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            for end in [Ending::Close, Ending::Reset] {
+                let (world, a, _b) = apart();
+                let mut queue = RawQueue::new(&world, a.id, 5, 128, false);
+                let secret = Inverted::of(0xd1 + index as u8, 32);
+                let frame = udp(&marked(64));
+                let at = queue.frame(&frame);
+                let control = control(frame.len(), Security::PspKey)
+                    .with_psp_version(1)
+                    .with_end_of_packet(whole)
+                    .into_bits();
+                let mut words = [0; 16];
+                words[..4].copy_from_slice(&[at, control, spi, frame.len() as u64]);
+                secret.with(|key| {
+                    for (word, bytes) in words[4..8].iter_mut().zip(key.chunks_exact(8)) {
+                        *word = u64::from_le_bytes(bytes.try_into().expect("8 bytes"));
+                    }
+                });
+                if in_ring {
+                    queue.put_slot(&words);
+                }
+                if lines == 0 {
+                    queue.ring();
+                } else {
+                    queue.push(&words, 1, 0, lines);
+                }
+                words.fill(0);
+                std::hint::black_box(&mut words);
+                queue.settle();
+                queue.wipe_ring();
+                let sent = queue.completion().map(|one| one.end.status());
+                assert_eq!(sent, (whole && in_ring).then_some(0), "{name}");
+                let kept = usize::from(!whole || !in_ring);
+                assert_eq!(search(&secret.0[..16]).elsewhere, kept, "{name}: while it waits, in one place");
+                match end {
+                    Ending::Reset => world.host(a.id).reset().expect("reset"),
+                    _ => queue.control(QueueControl::new()),
+                }
+                queue.status();
+                assert_gone(&secret, name);
+                drop((queue, a));
+            }
         }
     }
 

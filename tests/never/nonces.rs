@@ -6,7 +6,9 @@ use cryptonic_driver::{
     Cipher, Direction, Error, Mode, Protection, PspTransmit, SaConfiguration, SaHandle, SecretKey, Status,
 };
 use cryptonic_hwmodel::World;
+use cryptonic_regs::descriptor::{Security, TransmitExtent, TransmitPsp, TransmitSa};
 
+use crate::raw::{RawQueue, control};
 use crate::rig::{
     Chance, End, Wire, apart, cases, device_keys, drain, esp, guarded, marked, pair, put_on, send_on,
     spi_and_iv, udp,
@@ -330,4 +332,62 @@ fn the_test_commands_stay_locked_over_a_reset() {
 
 fn reset_twice(world: &World, end: End) -> End {
     end.reopen(world).reopen(world)
+}
+
+/// A TCP packet over IPv4 with so many bytes of the marker.
+fn tcp(bytes: usize) -> Vec<u8> {
+    let mut frame = vec![];
+    etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .ipv4([10, 0, 0, 1], [10, 1, 0, 2], 64)
+        .tcp(1234, 5678, 1, 1024)
+        .write(&mut frame, &marked(bytes))
+        .expect("a vector takes all");
+    frame
+}
+
+#[test]
+fn segments_leave_all_or_none_and_each_has_a_nonce_of_its_own() {
+    let (world, mut a, _b) = apart();
+    let near_the_end =
+        SaConfiguration { sequence: u64::from(u32::MAX) - 7, ..esp(Direction::Out, Mode::Tunnel, 0x42) };
+    let sa = a.nic.install_sa(near_the_end).expect("install");
+    let deleted = a.nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x43)).expect("install");
+    a.nic.delete_sa(deleted).expect("delete");
+    let reference =
+        |sa: SaHandle| TransmitSa::new().with_index(sa.index).with_generation(sa.generation).into_bits();
+    let mut queue = RawQueue::new(&world, a.id, 5, 64, false);
+    let frame = tcp(1_000);
+    let cut = |maximum_segment: u16| {
+        let extent = TransmitExtent::new().with_total_length(frame.len() as u32);
+        extent.with_maximum_segment(maximum_segment).into_bits()
+    };
+    let esp_control = control(frame.len(), Security::Sa).into_bits();
+    let psp_control =
+        |crypt_offset| control(frame.len(), Security::PspKey).with_psp_crypt_offset(crypt_offset).into_bits();
+    let spi = TransmitPsp::new().with_spi(0x90).into_bits();
+    // 7 numbers are left. (descriptor words 1 to 5, status, packets that leave)
+    let steps = [
+        ([esp_control, reference(sa), cut(100), 0, 0], Status::SequenceExhausted, 0),
+        ([esp_control, reference(deleted), cut(400), 0, 0], Status::StaleSa, 0),
+        ([esp_control, reference(sa), cut(400), 0, 0], Status::Ok, 3),
+        ([esp_control, reference(sa), cut(200), 0, 0], Status::SequenceExhausted, 0),
+        ([esp_control, reference(sa), cut(250), 0, 0], Status::Ok, 4),
+        ([esp_control, reference(sa), cut(1_000), 0, 0], Status::SequenceExhausted, 0),
+        ([psp_control(0), spi, cut(300), 1, 2], Status::Ok, 4),
+        ([control(frame.len(), Security::Clear).into_bits(), 0, cut(300), 0, 0], Status::ClearNotAllowed, 0),
+        // The last segment has 1 byte of payload, and a crypt offset that is past its end but in none before.
+        ([psp_control(6), spi, cut(999), 1, 2], Status::TransmitCryptOffset, 0),
+    ];
+    let mut on_line = 0;
+    for (index, ([control, security, extent, key_0, key_1], status, packets)) in steps.into_iter().enumerate()
+    {
+        let at = queue.frame(&frame);
+        let words = [at, control, security, extent, key_0, key_1, 0, 0];
+        assert_eq!(queue.send(words), Some(status), "step {index}");
+        on_line += packets;
+        assert_eq!(a.wire.frames().len(), on_line, "step {index}");
+    }
+    assert_distinct(&a.wire);
+    assert!(!a.wire.shows_marker());
+    assert!(queue.status().enabled());
 }

@@ -5,11 +5,11 @@ use cryptonic_hwmodel::{NicId, World};
 use cryptonic_pci::{Bar, DmaAccess, SharedMemory, Time};
 use cryptonic_regs::bar0::{self, QueueControl, QueueStatus};
 use cryptonic_regs::completion::TransmitCompletion;
-use cryptonic_regs::descriptor::{Security, TransmitControl};
+use cryptonic_regs::descriptor::{Security, TransmitControl, TransmitExtent};
 use cryptonic_regs::doorbell;
 
 const COMPLETIONS: usize = 0x8000;
-const RECEIVE_RING: usize = 0xc000;
+pub const RECEIVE_RING: usize = 0xc000;
 const RECEIVE_COMPLETIONS: usize = 0x1_0000;
 const FRAMES: usize = 0x2_0000;
 const FRAME_BYTES: usize = 0x4000;
@@ -24,6 +24,8 @@ pub struct RawQueue {
     pub memory: SharedMemory,
     pub iova: u64,
     pub producer: u32,
+    /// Whether frames take several buffers from the next time it is turned on.
+    pub scatter: bool,
     taken: u32,
     stride: usize,
 }
@@ -34,7 +36,7 @@ impl RawQueue {
         let memory = SharedMemory::new(MEMORY_BYTES).expect("memory");
         let iova = 0x100_0000 * (u64::from(index) + 1);
         host.dma_map(&memory, iova, DmaAccess::DeviceReadsAndWrites).expect("map");
-        let mut queue = RawQueue { host, index, memory, iova, producer: 0, taken: 0, stride };
+        let mut queue = RawQueue { host, index, memory, iova, producer: 0, scatter: false, taken: 0, stride };
         queue.turn_on(clear_allowed);
         queue
     }
@@ -54,6 +56,7 @@ impl RawQueue {
         let control = QueueControl::new()
             .with_enable(true)
             .with_transmit_clear_allowed(clear_allowed)
+            .with_receive_scatter(self.scatter)
             .with_transmit_stride_log2(self.stride.ilog2() as u8)
             .with_transmit_slots_log2(slots)
             .with_receive_slots_log2(slots);
@@ -86,6 +89,40 @@ impl RawQueue {
             self.memory.write_word(slot + index * 8, word).expect("in range");
         }
         self.producer = self.producer.wrapping_add(1);
+    }
+
+    /// Writes any words into the next slot.
+    pub fn put_slot(&mut self, words: &[u64]) {
+        let slot = (self.producer % SLOTS) as usize * self.stride;
+        for (index, word) in words.iter().take(self.stride / 8).enumerate() {
+            self.memory.write_word(slot + index * 8, *word).expect("in range");
+        }
+        self.producer = self.producer.wrapping_add(1);
+    }
+
+    /// Pushes the first lines of a slot of these words, with a producer index.
+    pub fn push(&self, words: &[u64; 16], producer: u32, window: usize, lines: usize) {
+        let page = self.index * doorbell::DOORBELL_PAGE_BYTES + doorbell::PUSH_WINDOWS[window];
+        for (index, words) in words.chunks_exact(8).take(lines).enumerate() {
+            let mut line = [0; 64];
+            for (place, (bytes, word)) in line.chunks_exact_mut(8).zip(words).enumerate() {
+                let extent = index == 0 && place == 3;
+                let word = if extent {
+                    TransmitExtent::from(*word).with_producer(producer as u16).into()
+                } else {
+                    *word
+                };
+                bytes.copy_from_slice(&word.to_le_bytes());
+            }
+            self.host.push64(Bar::Bar2, page + index as u32 * 64, &line).expect("push");
+            line.fill(0);
+            std::hint::black_box(&mut line);
+        }
+    }
+
+    /// Forgets the slots.
+    pub fn wipe_ring(&self) {
+        self.memory.zeroise(0, SLOTS as usize * self.stride).expect("in range");
     }
 
     pub fn ring(&self) {

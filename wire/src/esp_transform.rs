@@ -95,7 +95,7 @@ pub fn encapsulate_dummy(
 /// [`NoRoom`] where the frame is no packet of such an SA.
 #[inline]
 pub fn finish_outer_checksum(frame: &mut [u8], parameters: &Parameters) -> Result<(), NoRoom> {
-    if parameters.udp.is_none_or(|udp| udp.ipv6_checksum == Ipv6UdpChecksum::Zero) {
+    if !has_ipv6_checksum(parameters) {
         return Ok(());
     }
     let plain = parse_transmit(frame).map_err(|_| NoRoom)?;
@@ -188,6 +188,9 @@ fn transport(
     if plain.fragment {
         return Err(Refused::Fragment);
     }
+    if has_ipv6_checksum(parameters) && l4_checksum::route_ahead(room.frame(), plain) {
+        return Err(Refused::RouteAhead);
+    }
     let outside = match parameters.last_options {
         LastOptions::Outside => *plain,
         LastOptions::Inside => transform::without_last_options(room.frame(), plain)?,
@@ -239,6 +242,12 @@ pub(crate) fn check_parameters(parameters: &Parameters, sequence: u64) -> Result
         return Err(Refused::IcvLength);
     }
     Ok(())
+}
+
+/// Whether the UDP header around ESP has a checksum over IPv6.
+#[inline]
+fn has_ipv6_checksum(parameters: &Parameters) -> bool {
+    parameters.udp.is_some_and(|udp| udp.ipv6_checksum == Ipv6UdpChecksum::Computed)
 }
 
 /// Octets of the UDP header that the SA puts around ESP.

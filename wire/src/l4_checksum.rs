@@ -112,7 +112,7 @@ impl Upper {
 
 /// Whether the pseudo header's destination is not the header's, but stands in a routing header (RFC 8200, 8.1).
 #[inline]
-fn route_ahead(frame: &[u8], plain: &Plain) -> bool {
+pub(crate) fn route_ahead(frame: &[u8], plain: &Plain) -> bool {
     if plain.ip_version != 6 || plain.ip_header_length <= ipv6::HEADER_LENGTH {
         return false;
     }

@@ -9,6 +9,10 @@
 //!  receive    parse_receive  -> Parsed -> receive_geometry  -> Geometry -> open (Aead) -> decapsulate (Room)
 //! ```
 //!
+//! ESP comes in tunnel and transport mode ([`esp_transform`]) and BEET mode ([`esp_beet`]), over IP or UDP; PSP in tunnel and
+//! transport mode, and as frames that have their headers already ([`psp_transform`]). What a NIC does to clear packets
+//! stands beside: [`l4_checksum`], [`segmentation`], [`toeplitz`] and [`selector`].
+//!
 //! # Example
 //! A gateway's two directions, for one SA in tunnel mode:
 //!

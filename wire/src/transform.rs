@@ -45,6 +45,9 @@ pub enum Refused {
     AmbiguousNextHeader,
     /// The ICV length is none that the ESP cipher has.
     IcvLength,
+    /// The UDP header around ESP is to have a checksum, and a routing header says that the packet's last destination is not
+    /// the one that its IPv6 header names (RFC 8200, 8.1).
+    RouteAhead,
     /// Traffic-flow-confidentiality padding outside tunnel mode, where the receiver could not tell it from data.
     TfcPadding,
     /// The PSP crypt offset is above 63 or points past the last payload octet.
@@ -76,6 +79,7 @@ impl fmt::Display for Refused {
             Self::SequenceExhausted => "the sequence number is 0 or has left its 32 bits",
             Self::AmbiguousNextHeader => "the upper protocol would mean something else to the receiver",
             Self::IcvLength => "the cipher has no ICV of this length",
+            Self::RouteAhead => "no UDP checksum can be told for a route that is still ahead",
             Self::TfcPadding => "only tunnel mode has traffic-flow-confidentiality padding",
             Self::CryptOffsetPastEnd => "the crypt offset points past the payload",
             Self::CryptOffsetWithoutEncryption => "a version without encryption has no crypt offset",

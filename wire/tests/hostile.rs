@@ -1,223 +1,114 @@
-//! Whatever stands in a frame, the parsers answer; and every malformation has a frame that shows it.
+//! Whatever stands in a frame, and whatever frame a parse result is of, everything answers and nothing panics.
 
 mod frames;
 
+use cryptonic_wire::esp::LastOptions;
+use cryptonic_wire::ip::protocol;
 use cryptonic_wire::outer::{Endpoints, PerPacket};
-use cryptonic_wire::packet::{Ports, RECEIVE_MALFORMATIONS};
+use cryptonic_wire::packet::Ports;
 use cryptonic_wire::psp::{self, Version};
+use cryptonic_wire::psp_transform::{self, Completion};
+use cryptonic_wire::segmentation::Segmentation;
 use cryptonic_wire::{
-    IcvLength, Malformed, OuterTemplate, Parsed, Plain, Protocol, Room, UdpPorts, checksum, esp,
-    esp_transform, ethernet, ipv4, ipv6, parse_receive, parse_transmit, psp_transform, tcp, udp,
+    IcvLength, OuterTemplate, Parsed, Plain, Protocol, Room, UdpPorts, checksum, esp, esp_beet,
+    esp_transform, ethernet, ipv4, ipv6, l4_checksum, parse_receive, parse_transmit, tcp, udp,
 };
-use frames::{Shape, shapes, simple, vlan};
+use frames::{psp_header, psp_payload, shapes};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 const PORT: u16 = psp::DEFAULT_UDP_PORT;
 const UDP_PORTS: UdpPorts = UdpPorts { psp: PORT, esp: esp::DEFAULT_UDP_PORT };
 
-/// A PSP packet: UDP header, PSP header, payload, ICV.
-fn psp_payload(header: &psp::Header, payload_length: usize) -> Vec<u8> {
-    let mut octets = vec![0u8; 8 + header.length() + payload_length + 16];
-    let length = octets.len() as u16;
-    udp::Header { source_port: 4, destination_port: PORT, length, checksum: 0 }.emit(&mut octets).unwrap();
-    header.emit(&mut octets[8..]).unwrap();
-    octets
-}
-
-fn psp_header() -> psp::Header {
-    psp::Header {
-        next_header: 6,
-        extension_length: 1,
-        reserved: 0,
-        crypt_offset: 0,
-        sample: false,
-        drop: false,
-        version: Version::AesGcm128,
-        spi: 0x9a345678,
-        iv: 1,
-        virtualization_cookie: None,
-    }
-}
-
-fn psp_shape(payload: Vec<u8>) -> Shape {
-    Shape { payload, ..simple(4, 0) }
-}
-
-fn esp_shape(version: u8, spi: u32) -> Shape {
-    let mut payload = vec![0u8; 52];
-    payload[..4].copy_from_slice(&spi.to_be_bytes());
-    Shape { protocol: 50, payload, ..simple(version, 0) }
-}
-
-/// A frame after a change, with its IPv4 checksum made right again.
-fn changed(shape: &Shape, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut octets = shape.build().octets;
-    change(&mut octets);
-    if octets.get(14).is_some_and(|octet| *octet >> 4 == 4) && octets.len() >= 34 {
-        octets[24..26].fill(0);
-        let sum = checksum::checksum(&octets[14..34]);
-        octets[24..26].copy_from_slice(&sum.to_be_bytes());
-    }
-    octets
-}
-
-#[test]
-fn every_malformation_is_shown() {
-    let v4 = simple(4, 30);
-    let v6 = simple(6, 30);
-    let psp = psp_shape(psp_payload(&psp_header(), 20));
-    let with_psp = |change: fn(&mut Vec<u8>)| changed(&psp, change);
-    let bad_checksum = {
-        let mut octets = v4.build().octets;
-        octets[24] ^= 1;
-        octets
-    };
-    let deep = Shape { extensions: 9, ..simple(6, 8) };
-    let short = |protocol: u8, length: usize| Shape { protocol, ..simple(4, length) };
-    let mut cases = vec![
-        (Malformed::TruncatedEthernet, vec![0; 13]),
-        (
-            Malformed::TruncatedVlan,
-            changed(&Shape { tags: [vlan(1), None], ..v4.clone() }, |it| it.truncate(17)),
-        ),
-        (Malformed::BadIpVersion, changed(&v4, |it| it[14] = 0x65)),
-        (Malformed::BadIpVersion, changed(&v6, |it| it[14] = 0x45)),
-        (Malformed::TruncatedIpv4, changed(&v4, |it| it.truncate(33))),
-        (Malformed::TruncatedIpv4, changed(&v4, |it| it.truncate(63))),
-        (Malformed::BadIpv4HeaderLength, changed(&v4, |it| it[14] = 0x44)),
-        (Malformed::BadIpv4TotalLength, changed(&v4, |it| it[17] = 19)),
-        (Malformed::BadIpv4Checksum, bad_checksum),
-        (Malformed::TruncatedIpv6, changed(&v6, |it| it.truncate(53))),
-        (Malformed::TruncatedIpv6, changed(&v6, |it| it.truncate(83))),
-        (Malformed::TruncatedIpv6Extension, changed(&simple(6, 7), |it| it[20] = 60)),
-        (Malformed::TooDeepExtensionChain, deep.build().octets),
-        (Malformed::Fragment, changed(&esp_shape(4, 0x1001), |it| it[21] = 1)),
-        (Malformed::Fragment, changed(&psp, |it| it[20] = 0x20)),
-        (Malformed::TruncatedUdp, short(17, 7).build().octets),
-        (Malformed::TruncatedEsp, short(50, 7).build().octets),
-        (Malformed::ReservedSpi, esp_shape(6, 0).build().octets),
-    ];
-    cases.push((Malformed::BadUdpLength, with_psp(|it| it[39] -= 1)));
-    cases.push((Malformed::BadUdpLength, with_psp(|it| it[39] += 1)));
-    cases.push((Malformed::BadUdpLength, with_psp(|it| it[39] = 7)));
-    cases.push((Malformed::PspReservedBit, with_psp(|it| it[45] &= !1)));
-    cases.push((Malformed::PspBadVersion, with_psp(|it| it[45] |= 4 << 2)));
-    cases.push((Malformed::PspBadHeaderLength, with_psp(|it| it[43] = 0)));
-    cases.push((Malformed::PspBadHeaderLength, with_psp(|it| it[43] = 4)));
-    cases.push((Malformed::PspBadHeaderLength, with_psp(|it| it[45] |= 2)));
-    cases.push((Malformed::PspCryptOffsetPastEnd, with_psp(|it| it[44] = 6)));
-    cases.push((Malformed::ReservedSpi, with_psp(|it| it[46..50].copy_from_slice(&[0x80, 0, 0, 0]))));
-    let short_psp = |length: usize| {
-        let mut payload = psp_payload(&psp_header(), 0);
-        payload.truncate(8 + length);
-        payload[5] = 8 + length as u8;
-        psp_shape(payload).build().octets
-    };
-    cases.push((Malformed::TruncatedPsp, short_psp(15)));
-    cases.push((Malformed::TruncatedPsp, short_psp(31)));
-
-    for (expected, frame) in &cases {
-        assert_eq!(parse_receive(frame, UDP_PORTS), Err(*expected), "{}", hex::encode(frame));
-    }
-    for malformed in RECEIVE_MALFORMATIONS {
-        assert!(cases.iter().any(|(shown, _)| shown == malformed), "{} is not shown", malformed.name());
-    }
-}
-
-#[test]
-fn borders_are_accepted() {
-    let psp = psp_shape(psp_payload(&psp_header(), 20));
-    // The largest crypt offset, the reserved bits, the longest header, S and D.
-    for (offset, value) in [(44, 5), (44, 0xc0), (43, 3), (45, 0xc1)] {
-        let frame = changed(&psp, |it| it[offset] = value);
-        assert_eq!(parse_receive(&frame, UDP_PORTS).unwrap().protocol, Protocol::Psp);
-    }
-    let empty = psp_shape(psp_payload(&psp_header(), 0)).build().octets;
-    let parsed = parse_receive(&empty, UDP_PORTS).unwrap();
-    assert_eq!(psp::counted_octets(parsed.security_offset, parsed.plain.l3_end), 0);
-    assert_eq!(parse_receive(&empty, UdpPorts { psp: PORT + 1, esp: 0 }).unwrap().protocol, Protocol::Other);
-
-    let ping = parse_receive(&esp_shape(6, 255).build().octets, UDP_PORTS).unwrap();
-    assert_eq!((ping.protocol, ping.reserved_esp_spi), (Protocol::Other, true));
-    let deep = Shape { extensions: 8, ..esp_shape(6, 256) };
-    let parsed = parse_receive(&deep.build().octets, UDP_PORTS).unwrap();
-    assert_eq!((parsed.protocol, parsed.security_offset), (Protocol::Esp, 14 + 40 + 64));
-}
-
-#[test]
-fn plain_layers_are_what_stands_there() {
-    let shape = Shape { tags: [vlan(0x6005), None], extensions: 2, padding: 9, ..simple(4, 30) };
-    let plain = parse_transmit(&shape.build().octets).unwrap();
-    let expected = Plain {
-        vlan: Some(0x6005),
-        l3_offset: 18,
-        ip_version: 4,
-        ip_header_length: 28,
-        l3_end: 18 + 28 + 30,
-        next_header: 17,
-        next_header_offset: 18 + 9,
-        traffic_class: 0,
-        dont_fragment: true,
-        hop_limit: 64,
-        flow_label: 0,
-        source: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1],
-        destination: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10, 1, 0, 1],
-        ports: Some(Ports { source: 0x0001, destination: 0x0203 }),
-        fragment: false,
-    };
-    assert_eq!(plain, expected);
-    let later = changed(&simple(4, 30), |it| it[21] = 1);
-    let plain = parse_transmit(&later).unwrap();
-    assert_eq!((plain.fragment, plain.ports), (true, None));
-    let arp = changed(&simple(4, 30), |it| it[13] = 6);
-    let plain = parse_receive(&arp, UDP_PORTS).unwrap().plain;
-    assert_eq!((plain.ip_version, plain.l3_end), (0, arp.len()));
-}
-
 /// Runs everything that takes a frame; only a panic is a failure.
 fn run_all(frame: &[u8], forged: Option<(Parsed, Plain)>) {
     let parsed = forged.map(|(parsed, _)| parsed).or(parse_receive(frame, UDP_PORTS).ok());
     let plain = forged.map(|(_, plain)| plain).or(parse_transmit(frame).ok());
-    let mut storage = vec![0; 96];
-    storage.extend_from_slice(frame);
-    storage.resize(storage.len() + 24, 0);
-    let end = 96 + frame.len();
+    let storage = [&[0; 96][..], frame, &[0; 24]].concat();
+    let with_room = |work: &dyn Fn(&mut Room<'_>)| {
+        let mut copy = storage.clone();
+        work(&mut Room { storage: &mut copy, start: 96, end: 96 + frame.len() });
+    };
     let endpoints = [
         Endpoints::V4 { source: [1; 4], destination: [2; 4] },
         Endpoints::V6 { source: [1; 16], destination: [2; 16] },
     ];
-    for icv_length in [IcvLength::Octets8, IcvLength::Octets16] {
-        let parameters =
-            esp::Parameters { extended_sequence: true, icv_length, ..esp::Parameters::new(999, [0; 4]) };
-        if let Some(parsed) = parsed {
-            let _ = esp::receive_geometry(&parsed, frame, &parameters, 1);
-            let mut copy = storage.clone();
-            let _ = esp_transform::decapsulate_tunnel(
-                &mut Room { storage: &mut copy, start: 96, end },
-                &parsed,
-                &parameters,
-            );
-            let mut copy = storage.clone();
-            let _ = esp_transform::decapsulate_transport(
-                &mut Room { storage: &mut copy, start: 96, end },
-                &parsed,
-                &parameters,
-            );
+    for (icv_length, cipher, last_options) in [
+        (IcvLength::Octets8, esp::Cipher::Gcm, LastOptions::Outside),
+        (IcvLength::Octets16, esp::Cipher::GcmImplicitIv, LastOptions::Inside),
+    ] {
+        let parameters = esp::Parameters {
+            extended_sequence: true,
+            icv_length,
+            cipher,
+            last_options,
+            ..esp::Parameters::new(999, [0; 4])
+        };
+        if let Some(parsed) = &parsed {
+            let _ = esp::receive_geometry(parsed, frame, &parameters, 1);
+            with_room(&|room| {
+                let _ = esp_transform::decapsulate_tunnel(room, parsed, &parameters);
+            });
+            with_room(&|room| {
+                let _ = esp_transform::decapsulate_transport(room, parsed, &parameters);
+            });
         }
-        for endpoints in endpoints {
-            let Some(plain) = plain else { continue };
-            let mut copy = storage.clone();
-            let room = &mut Room { storage: &mut copy, start: 96, end };
-            let outer = OuterTemplate::new(endpoints);
-            let _ =
-                esp_transform::encapsulate_tunnel(room, &plain, &parameters, 1, &outer, PerPacket::default());
-            let _ = esp_transform::encapsulate_transport(room, &plain, &parameters, 1);
+        for ends in &endpoints {
+            if let Some(parsed) = &parsed {
+                with_room(&|room| {
+                    let _ = esp_beet::decapsulate_beet(room, parsed, &parameters, ends);
+                });
+            }
+            let Some(plain) = &plain else { continue };
+            let outer = OuterTemplate::new(*ends);
+            with_room(&|room| {
+                let per_packet = PerPacket::default();
+                let _ = esp_transform::encapsulate_tunnel(room, plain, &parameters, 1, &outer, per_packet);
+            });
+            with_room(&|room| {
+                let _ = esp_transform::encapsulate_transport(room, plain, &parameters, 1);
+            });
+            with_room(&|room| {
+                let _ = esp_beet::encapsulate_beet(room, plain, &parameters, 1, ends, &endpoints[0]);
+            });
         }
     }
-    if let Some(parsed) = parsed {
-        let _ = psp::receive_geometry(&parsed, frame);
-        let _ = psp_transform::decapsulate(&mut Room { storage: &mut storage, start: 96, end }, &parsed);
+    if let Some(parsed) = &parsed {
+        let _ = psp::receive_geometry(parsed, frame);
+        let _ = psp::opened(parsed, frame);
+        with_room(&|room| {
+            let _ = psp_transform::decapsulate(room, parsed);
+        });
+    }
+    let Some(plain) = &plain else { return };
+    let ports = Ports { source: 5, destination: PORT };
+    let parameters = psp::Parameters { crypt_offset: 1, ..psp::Parameters::new(1, Version::AesGcm128) };
+    let outer = OuterTemplate::new(endpoints[1]);
+    with_room(&|room| {
+        let _ = psp_transform::encapsulate_transport(room, plain, &parameters, 1, ports);
+    });
+    with_room(&|room| {
+        let per_packet = PerPacket::default();
+        let _ = psp_transform::encapsulate_tunnel(room, plain, &parameters, 1, ports, &outer, per_packet);
+    });
+    let completion = Completion { udp_port: PORT, spi: 1, version: Version::AesGcm128, iv: 1 };
+    let to_psp = Plain { next_header: protocol::UDP, ports: Some(ports), ..*plain };
+    with_room(&|room| {
+        let _ = psp_transform::complete_preformatted(room, &to_psp, &completion);
+    });
+    for next_header in [protocol::TCP, protocol::UDP] {
+        let plain = Plain { next_header, ..*plain };
+        with_room(&|room| {
+            let _ = l4_checksum::check_l4_checksum(room.frame(), &plain);
+            let _ = l4_checksum::check_ipv4_checksum(room.frame(), &plain);
+            let _ = l4_checksum::fill_l4_checksum(room.frame_mut(), &plain);
+            let _ = l4_checksum::fill_ipv4_checksum(room.frame_mut(), &plain);
+        });
+        if let Ok(cut) = Segmentation::new(frame, &plain, 7) {
+            for index in [0, 1, cut.segments() - 1, cut.segments(), usize::MAX] {
+                let _ = cut.segment_header(index, &mut frame.to_vec());
+            }
+        }
     }
 }
 
@@ -318,11 +209,20 @@ proptest! {
         offset in any::<u16>(),
         protocol in prop_oneof![Just(Protocol::Esp), Just(Protocol::Psp)],
         near in any::<bool>(),
+        in_udp in any::<bool>(),
     ) {
-        let udp_octets = if protocol == Protocol::Psp { 8 } else { 0 };
+        let udp_octets = if protocol == Protocol::Psp || in_udp { 8 } else { 0 };
         let l4_offset = plain.l3_offset.saturating_add(plain.ip_header_length).saturating_add(udp_octets);
         let security_offset = if near { l4_offset } else { usize::from(offset % 250) };
-        let parsed = Parsed { plain, protocol, udp_offset: None, security_offset, spi: 1000, sequence: 1, reserved_esp_spi: false };
+        let parsed = Parsed {
+            plain,
+            protocol,
+            udp_offset: (udp_octets != 0).then_some(plain.l4_offset()),
+            security_offset,
+            spi: 1000,
+            sequence: 1,
+            reserved_esp_spi: false,
+        };
         run_all(&frame, Some((parsed, plain)));
     }
 

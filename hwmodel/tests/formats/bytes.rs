@@ -136,7 +136,7 @@ fn the_first_byte_is_here_after_the_parts_of_its_way() {
                     link.write(4) + link.read(format.stride as u64)
                 };
                 if format.inline == 0 {
-                    expected = expected + link.read(frame.len() as u64);
+                    expected += link.read(frame.len() as u64);
                 }
                 world.drain();
                 world.reset_latencies();

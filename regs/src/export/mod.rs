@@ -1,7 +1,9 @@
 //! Documents made from the rows: the register manual, `regs.json`, the SystemVerilog package.
 
 mod json;
+mod layouts;
 mod manual;
+mod picture;
 mod system_verilog;
 
 pub use json::json;
@@ -104,9 +106,16 @@ pub(crate) fn positions(fields: &'static [Field]) -> impl Iterator<Item = (u32, 
 /// A doc comment as one line.
 pub(crate) struct OneLine(pub(crate) &'static str);
 
+impl OneLine {
+    /// Its lines as they were written, without what surrounds them.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &'static str> {
+        self.0.lines().map(str::trim).filter(|line| !line.is_empty())
+    }
+}
+
 impl core::fmt::Display for OneLine {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        for (index, line) in self.0.lines().map(str::trim).filter(|line| !line.is_empty()).enumerate() {
+        for (index, line) in self.lines().enumerate() {
             if index > 0 {
                 formatter.write_str(" ")?;
             }

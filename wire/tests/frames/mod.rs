@@ -5,7 +5,8 @@
 use cryptonic_wire::ethernet::{self, Tag, ethertype};
 use cryptonic_wire::ip::protocol;
 use cryptonic_wire::outer::{DontFragment, Dscp, Ecn, Endpoints, FlowLabel, Ttl};
-use cryptonic_wire::{OuterTemplate, checksum, ipv4, ipv6};
+use cryptonic_wire::psp::{self, Version};
+use cryptonic_wire::{OuterTemplate, checksum, ipv4, ipv6, udp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -179,4 +180,52 @@ pub fn templates() -> impl Strategy<Value = OuterTemplate> {
             flow_label,
         },
     )
+}
+
+/// A PSP packet: UDP header, PSP header, payload, ICV.
+pub fn psp_payload(header: &psp::Header, payload_length: usize) -> Vec<u8> {
+    let mut octets = vec![0u8; 8 + header.length() + payload_length + 16];
+    let length = octets.len() as u16;
+    udp::Header { source_port: 4, destination_port: psp::DEFAULT_UDP_PORT, length, checksum: 0 }
+        .emit(&mut octets)
+        .unwrap();
+    header.emit(&mut octets[8..]).unwrap();
+    octets
+}
+
+pub fn psp_header() -> psp::Header {
+    psp::Header {
+        next_header: 6,
+        extension_length: 1,
+        reserved: 0,
+        crypt_offset: 0,
+        sample: false,
+        drop: false,
+        version: Version::AesGcm128,
+        spi: 0x9a345678,
+        iv: 1,
+        virtualization_cookie: None,
+    }
+}
+
+pub fn psp_shape(payload: Vec<u8>) -> Shape {
+    Shape { payload, ..simple(4, 0) }
+}
+
+pub fn esp_shape(version: u8, spi: u32) -> Shape {
+    let mut payload = vec![0u8; 52];
+    payload[..4].copy_from_slice(&spi.to_be_bytes());
+    Shape { protocol: 50, payload, ..simple(version, 0) }
+}
+
+/// A frame after a change, with its IPv4 checksum made right again.
+pub fn changed(shape: &Shape, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut octets = shape.build().octets;
+    change(&mut octets);
+    if octets.get(14).is_some_and(|octet| *octet >> 4 == 4) && octets.len() >= 34 {
+        octets[24..26].fill(0);
+        let sum = checksum::checksum(&octets[14..34]);
+        octets[24..26].copy_from_slice(&sum.to_be_bytes());
+    }
+    octets
 }

@@ -1,0 +1,216 @@
+//! Two NICs that nothing joins: what one sends is compared with the witness, and what the witness sends is given to
+//! the other.
+
+use cryptonic_driver::{
+    ChecksumState, InlinePolicy, Nic, Offload, OpenOptions, Protection, PushPolicy, QueuePair,
+    QueuePairOptions, Received, ReceivedProtocol, Status, Time, TransmitPacket,
+};
+use cryptonic_hwmodel::{NicId, Parameters, World};
+
+/// How a frame is handed to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    pub name: &'static str,
+    pub stride: u32,
+    pub inline: InlinePolicy,
+    pub push: PushPolicy,
+    /// In how many pieces, of buffers or of registered memory.
+    pub pieces: usize,
+    pub registered: bool,
+}
+
+const BASE: Format = Format {
+    name: "32",
+    stride: 32,
+    inline: InlinePolicy::Never,
+    push: PushPolicy::Never,
+    pieces: 1,
+    registered: false,
+};
+
+/// Every descriptor format.
+pub const FORMATS: [Format; 8] = [
+    BASE,
+    Format { name: "32, three pieces", pieces: 3, ..BASE },
+    Format { name: "32, registered memory", pieces: 2, registered: true, ..BASE },
+    Format { name: "64, inline heads", stride: 64, inline: InlinePolicy::Heads { bytes: 32 }, ..BASE },
+    Format { name: "64, pushed", stride: 64, push: PushPolicy::WhenIdle, ..BASE },
+    Format {
+        name: "128, inline heads, pieces",
+        stride: 128,
+        inline: InlinePolicy::Heads { bytes: 33 },
+        pieces: 2,
+        ..BASE
+    },
+    Format { name: "128, whole frames", stride: 128, inline: InlinePolicy::WholeFrames, ..BASE },
+    Format {
+        name: "128, whole frames, pushed",
+        stride: 128,
+        inline: InlinePolicy::WholeFrames,
+        push: PushPolicy::WhenIdle,
+        ..BASE
+    },
+];
+
+/// The longest frame of a case, with what protection adds, fits a buffer.
+const BUFFER_BYTES: u32 = 16384;
+
+/// What became of a frame that was given to the receiver.
+#[derive(Debug)]
+pub struct Delivered {
+    pub frame: Vec<u8>,
+    pub facts: Facts,
+}
+
+/// What its completion says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    pub status: Status,
+    pub protocol: ReceivedProtocol,
+    pub next_header: u8,
+    pub spi: u32,
+    pub sequence: u64,
+    pub iv: u64,
+    pub ip_checksum: ChecksumState,
+    pub l4_checksum: ChecksumState,
+    pub outer_checksum: ChecksumState,
+    pub psp_version: u8,
+    pub psp_sample: bool,
+    pub psp_drop: bool,
+    pub psp_cookie: Option<[u8; 8]>,
+}
+
+impl Facts {
+    fn of(received: &Received) -> Self {
+        Facts {
+            status: received.status(),
+            protocol: received.protocol(),
+            next_header: received.next_header(),
+            spi: received.spi(),
+            sequence: received.sequence(),
+            iv: received.iv(),
+            ip_checksum: received.ip_checksum(),
+            l4_checksum: received.l4_checksum(),
+            outer_checksum: received.outer_checksum(),
+            psp_version: received.psp_version(),
+            psp_sample: received.psp_sample(),
+            psp_drop: received.psp_drop(),
+            psp_cookie: received.psp_cookie(),
+        }
+    }
+}
+
+/// A sender with a queue pair for each format it needs, and a receiver.
+pub struct Rig {
+    pub world: World,
+    pub sender: Nic,
+    sender_id: NicId,
+    queues: Vec<(Format, QueuePair)>,
+    pub receiver: Nic,
+    receiver_id: NicId,
+    receive_queue: QueuePair,
+}
+
+impl Rig {
+    pub fn new(formats: &[Format]) -> Self {
+        Rig::with(formats, &Parameters::default())
+    }
+
+    pub fn with(formats: &[Format], parameters: &Parameters) -> Self {
+        let world = World::new(1);
+        let nic = || {
+            let id = world.add_nic(parameters).expect("in range");
+            (id, Nic::open(world.host(id), OpenOptions::default()).expect("open"))
+        };
+        let ((sender_id, mut sender), (receiver_id, mut receiver)) = (nic(), nic());
+        let options = QueuePairOptions {
+            transmit_slots: 16,
+            receive_slots: 16,
+            buffer_bytes: BUFFER_BYTES,
+            clear_allowed: true,
+            ..QueuePairOptions::new()
+        };
+        let queue = |format: &Format| {
+            let Format { stride, inline, push, .. } = *format;
+            let options = QueuePairOptions { stride, inline, push, ..options };
+            (*format, sender.create_queue_pair(options).expect(format.name))
+        };
+        let queues = formats.iter().map(queue).collect();
+        let receive_queue = receiver.create_queue_pair(options).expect("queue pair");
+        world.record_drops(receiver_id);
+        // The buffers are posted; now the device knows.
+        world.drain();
+        Rig { world, sender, sender_id, queues, receiver, receiver_id, receive_queue }
+    }
+
+    /// Room for a PSP key in each queue pair's descriptors, or not.
+    pub fn queue(&mut self, format: usize) -> &mut QueuePair {
+        &mut self.queues[format].1
+    }
+
+    /// Sends a frame in a format; gives what it became on the wire, or why it did not leave.
+    pub fn send(&mut self, format: usize, frame: &[u8], protection: Protection) -> Result<Vec<u8>, Status> {
+        let mut sent = self.send_many(format, frame, protection, Offload::NONE)?;
+        assert_eq!(sent.len(), 1, "one frame leaves");
+        Ok(sent.remove(0))
+    }
+
+    /// As [`Self::send`], with what the device does before; several frames may leave.
+    pub fn send_many(
+        &mut self,
+        format: usize,
+        frame: &[u8],
+        protection: Protection,
+        offload: Offload,
+    ) -> Result<Vec<Vec<u8>>, Status> {
+        let (format, queue) = &mut self.queues[format];
+        let mut buffer = queue.take_buffer().expect("a buffer");
+        let piece = frame.len().div_ceil(format.pieces).clamp(1, BUFFER_BYTES as usize);
+        let mut pieces = frame.chunks(piece);
+        queue.fill(&mut buffer, pieces.next().unwrap_or(&[])).expect("fits");
+        for bytes in pieces {
+            if format.registered {
+                let mut region = self.sender.register_memory(bytes.len()).expect("memory");
+                region.write(0, bytes).expect("fits");
+                queue.attach_region(&mut buffer, region).expect("attached");
+            } else {
+                let mut more = queue.take_buffer().expect("a buffer");
+                queue.fill(&mut more, bytes).expect("fits");
+                queue.attach_buffer(&mut buffer, more).expect("attached");
+            }
+        }
+        let packet = TransmitPacket { offload, ..TransmitPacket::new(buffer, protection, 0) };
+        assert_eq!(queue.transmit(&mut vec![packet]).expect("transmit"), 1);
+        let mut done = vec![];
+        queue.drain(queue.time() + Time::from_milliseconds(1), &mut done).expect("an end");
+        queue.reclaim(&mut vec![]);
+        self.world.drain();
+        let sent = self.world.take_sent(self.sender_id);
+        match done.last().map(|done| done.status) {
+            Some(Status::Ok) => Ok(sent),
+            Some(status) => {
+                assert!(sent.is_empty(), "{} leaves nothing", status.name());
+                Err(status)
+            }
+            None => panic!("no completion"),
+        }
+    }
+
+    /// Gives a frame to the receiver; what is delivered, or why it is not.
+    pub fn receive(&mut self, frame: &[u8]) -> Result<Delivered, Status> {
+        self.world.inject(self.receiver_id, frame);
+        self.world.drain();
+        let mut received = vec![];
+        self.receive_queue.receive(&mut received, 8).expect("receive");
+        let drops = self.world.take_drops(self.receiver_id);
+        let Some(one) = received.pop() else {
+            return Err(*drops.first().expect("a frame is delivered or dropped for a reason"));
+        };
+        assert!(received.is_empty() && drops.is_empty(), "one frame in, one out");
+        let mut bytes = vec![0; one.length()];
+        self.receive_queue.read(&one, 0, &mut bytes).expect("in range");
+        let facts = Facts::of(&one);
+        self.receive_queue.return_buffer(one).expect("goes back");
+        if facts.status == Status::Ok { Ok(Delivered { frame: bytes, facts }) } else { Err(facts.status) }
+    }
+}
