@@ -304,6 +304,16 @@ impl SaConfiguration {
                 "packets are padded on transmit in tunnel mode",
             ),
             (!self.receive_scaling || !out, "receive scaling is for inbound SAs"),
+            (
+                !self.receive_scaling || self.receive_queue == 0,
+                "receive scaling and a receive queue contradict each other",
+            ),
+            (
+                !out || self
+                    .encapsulation
+                    .is_none_or(|udp| udp.source_port != 0 && udp.destination_port != 0),
+                "there is no UDP port 0",
+            ),
             (!out || self.replay_window == 0, "an outbound SA has no replay window"),
             (!out || self.receive_queue == 0, "an outbound SA has no receive queue"),
             (!out || self.destination.is_none(), "an outbound SA matches no destination"),
@@ -344,14 +354,20 @@ impl SaConfiguration {
             form = form.with_match_destination(true).with_destination_ipv6(destination.is_ipv6());
             [parameters.destination_0, parameters.destination_1] = address_words(destination);
         }
-        if let Some(selector) = &self.selector {
+        let selects = self.check_selector || self.refuse_clear || self.mode == Mode::Beet;
+        if let Some(selector) = self.selector.as_ref().filter(|_| selects) {
             selector.put(&mut parameters);
         }
         if let Some(udp) = &self.encapsulation {
             parameters.options = parameters.options.with_udp_encapsulation(true);
             if out {
-                parameters.options =
-                    parameters.options.with_udp_checksum(udp.checksum).with_udp_source_port(udp.source_port);
+                // Over IPv4 there is none (RFC 3948 2.1); in transport mode the family is the packet's.
+                let ipv4 =
+                    self.mode != Mode::Transport && self.outer.is_some_and(|outer| outer.source.is_ipv4());
+                parameters.options = parameters
+                    .options
+                    .with_udp_checksum(udp.checksum && !ipv4)
+                    .with_udp_source_port(udp.source_port);
                 parameters.selector = parameters.selector.with_udp_destination_port(udp.destination_port);
             }
         }
@@ -409,6 +425,10 @@ impl PspSaConfiguration {
                 "a tunnel, and it alone, has an outer header",
             ),
             (self.crypt_offset <= 63, "a crypt offset has 6 bits"),
+            (
+                self.crypt_offset == 0 || self.version < 2,
+                "a version of PSP that does not encrypt has no crypt offset",
+            ),
         ] {
             require(holds, sentence)?;
         }

@@ -18,14 +18,14 @@ use cryptonic_wire::packet::Ports;
 use cryptonic_wire::selector::Selector;
 use cryptonic_wire::sequence::{ReplayWindow, Verdict, infer, ring_blocks};
 use cryptonic_wire::{
-    Decapsulated, OuterTemplate, Plain, Protocol, Room, UdpPorts, esp, esp_beet, esp_transform,
-    parse_receive, parse_transmit, psp, psp_transform,
+    Decapsulated, Plain, Protocol, Room, UdpPorts, esp, esp_beet, esp_transform, parse_receive,
+    parse_transmit, psp, psp_transform,
 };
 use siphasher::sip::SipHasher13;
 use zeroize::Zeroizing;
 
 use crate::ledger::Fingerprint;
-use crate::software_form::{self as form, Form};
+use crate::software_form::{self as form, Form, Outer};
 use crate::{
     Error, KeyLedger, Nic, PspSaConfiguration, QueueError, QueuePair, SaConfiguration, SaHandle, SecretKey,
     SourcePort, TransmitBuffer,
@@ -88,7 +88,7 @@ pub struct SoftwareSa {
 /// A PSP SA in software. Its IVs are device time at its installation, and rise by one a packet.
 pub struct SoftwarePspSa {
     held: Held,
-    outer: Option<OuterTemplate>,
+    outer: Option<Outer>,
     parameters: psp::Parameters<'static>,
     source_port: SourcePort,
     source_ports: [u16; 16],
@@ -255,6 +255,7 @@ impl SoftwareSa {
         let parameters = &self.parameters;
         let geometry = match &self.form {
             Form::Tunnel { outer: Some(outer) } => {
+                let outer = &outer.of(&plain);
                 esp_transform::encapsulate_tunnel(&mut room, &plain, parameters, sequence, outer, per_packet)
             }
             Form::Tunnel { outer: None } => return Err(Status::WrongDirection),
@@ -377,6 +378,7 @@ impl SoftwarePspSa {
         let parameters = &self.parameters;
         let geometry = match &self.outer {
             Some(outer) => {
+                let outer = &outer.of(&plain);
                 psp_transform::encapsulate_tunnel(&mut room, &plain, parameters, iv, ports, outer, per_packet)
             }
             None => psp_transform::encapsulate_transport(&mut room, &plain, parameters, iv, ports),

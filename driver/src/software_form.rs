@@ -8,16 +8,36 @@ use cryptonic_regs::admin::{Cipher, DfPolicy, EcnPolicy, Mode};
 use cryptonic_wire::outer::{DontFragment, Dscp, Ecn, Endpoints, FlowLabel, Ttl};
 use cryptonic_wire::packet::Ports;
 use cryptonic_wire::selector::{Prefix, Selector};
-use cryptonic_wire::{IcvLength, OuterTemplate, Refused, Rejected, esp, psp};
+use cryptonic_wire::{IcvLength, OuterTemplate, Plain, Refused, Rejected, esp, psp};
 
 use crate::sa_configuration::{self as configured, is_gmac};
 use crate::{Error, OuterHeader, SaConfiguration};
+
+/// How an outer header is made.
+#[derive(Clone, Copy)]
+pub(crate) struct Outer {
+    template: OuterTemplate,
+    /// The flow label of a packet that has none to be copied.
+    label_of_ipv4: Option<u32>,
+}
+
+impl Outer {
+    /// For a packet.
+    pub(crate) fn of(&self, plain: &Plain) -> OuterTemplate {
+        match self.label_of_ipv4 {
+            Some(label) if plain.ip_version == 4 => {
+                OuterTemplate { flow_label: FlowLabel::Value(label), ..self.template }
+            }
+            _ => self.template,
+        }
+    }
+}
 
 /// The form of an ESP SA's packets.
 pub(crate) enum Form {
     Tunnel {
         /// Sending: the outer header.
-        outer: Option<OuterTemplate>,
+        outer: Option<Outer>,
     },
     Transport,
     Beet {
@@ -33,7 +53,7 @@ pub(crate) fn esp_form(sa: &SaConfiguration) -> Result<Form, Error> {
         (Mode::Tunnel, outer, _) => Ok(Form::Tunnel { outer }),
         (Mode::Beet, Some(outer), Some(inner)) => Ok(Form::Beet {
             inner: endpoints(inner.source.address, inner.destination.address)?,
-            outer: outer.endpoints,
+            outer: outer.template.endpoints,
         }),
         (Mode::Beet, ..) => Err(Error::Argument("BEET mode needs inner and outer addresses")),
     }
@@ -103,8 +123,8 @@ fn prefix(network: configured::Network) -> Prefix {
     }
 }
 
-pub(crate) fn template(outer: &OuterHeader) -> Result<OuterTemplate, Error> {
-    Ok(OuterTemplate {
+pub(crate) fn template(outer: &OuterHeader) -> Result<Outer, Error> {
+    let template = OuterTemplate {
         ttl: outer.ttl.map_or(Ttl::Copy, Ttl::Value),
         dscp: outer.dscp.map_or(Dscp::Copy, Dscp::Value),
         ecn: match outer.ecn {
@@ -122,7 +142,12 @@ pub(crate) fn template(outer: &OuterHeader) -> Result<OuterTemplate, Error> {
             configured::FlowLabel::Hash => FlowLabel::Hash,
         },
         ..OuterTemplate::new(endpoints(outer.source, outer.destination)?)
-    })
+    };
+    let label_of_ipv4 = match outer.flow_label {
+        configured::FlowLabel::CopyOr(label) => Some(label),
+        _ => None,
+    };
+    Ok(Outer { template, label_of_ipv4 })
 }
 
 fn endpoints(source: IpAddr, destination: IpAddr) -> Result<Endpoints, Error> {

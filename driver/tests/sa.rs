@@ -225,6 +225,17 @@ fn what_no_device_can_do_is_an_argument() {
             SaConfiguration { protect_destination_options: true, ..base(incoming, Mode::Transport) },
         ),
         ("padding in transport", SaConfiguration { tfc_bytes: 100, ..base(out, Mode::Transport) }),
+        (
+            "queue and scaling",
+            SaConfiguration { receive_scaling: true, receive_queue: 1, ..base(incoming, Mode::Transport) },
+        ),
+        (
+            "UDP port 0",
+            SaConfiguration {
+                encapsulation: Some(UdpEncapsulation { source_port: 0, ..UdpEncapsulation::new() }),
+                ..base(out, Mode::Transport)
+            },
+        ),
         ("scaling out", SaConfiguration { receive_scaling: true, ..base(out, Mode::Transport) }),
         ("window out", SaConfiguration { replay_window: 64, ..base(out, Mode::Transport) }),
         ("queue out", SaConfiguration { receive_queue: 1, ..base(out, Mode::Transport) }),
@@ -248,6 +259,7 @@ fn what_no_device_can_do_is_an_argument() {
         ("no outer header", PspSaConfiguration { mode: Mode::Tunnel, ..psp(0, 16, 1) }),
         ("an outer header", PspSaConfiguration { outer: Some(outer), ..psp(0, 16, 1) }),
         ("crypt offset", PspSaConfiguration { crypt_offset: 64, ..psp(0, 16, 1) }),
+        ("crypt offset of GMAC", PspSaConfiguration { crypt_offset: 1, ..psp(2, 16, 1) }),
     ];
     for (name, sa) in cases {
         let outcome = nic.install_psp_sa(sa);
