@@ -40,6 +40,9 @@ enum Command {
     Pcap(commands::pcap::PcapArguments),
     /// Measure bare AES-GCM and the whole path on the same packets
     Bench(commands::bench::BenchArguments),
+    /// Answer a named question with tables and plots
+    #[command(subcommand)]
+    Experiment(commands::experiment::Experiment),
     /// Show what a device is and what it can do
     Info(ModelArguments),
     /// Show the counters of a device
@@ -106,6 +109,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Run(arguments) => commands::run::run(&arguments, json),
         Command::Pcap(arguments) => commands::pcap::run(&arguments, json),
         Command::Bench(arguments) => commands::bench::run(&arguments, json),
+        Command::Experiment(experiment) => commands::experiment::run(&experiment, json),
         Command::Info(arguments) => commands::info::info(&arguments, json),
         Command::Stats(arguments) => commands::info::stats(&arguments, json),
         Command::Sa(SaCommand::Check { file }) => commands::sa::check(&file, json),

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::str::FromStr;
 
 use cryptonic_driver::{Nic, OpenOptions};
-use cryptonic_hwmodel::{Latencies, NicId, ParameterError, Parameters, World};
+use cryptonic_hwmodel::{Latencies, NicId, ParameterError, Parameters, Spread, World};
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
 
@@ -103,8 +103,8 @@ pub struct Pair {
 pub struct Reading {
     /// The time.
     pub now: Time,
-    /// PCI Express bytes of both NICs: to the device, to the host.
-    pub pcie_bytes: (u64, u64),
+    /// PCI Express bytes of either NIC: to the device, to the host.
+    pub pcie_bytes: [(u64, u64); 2],
     /// How long each stage was in use, for either NIC.
     pub busy: [Vec<(&'static str, Time)>; 2],
 }
@@ -140,12 +140,16 @@ impl Pair {
         self.world.latencies()
     }
 
+    /// Times from the first NIC's doorbell or push, as its host issues it, to the first byte of the frame in it.
+    pub fn first_bytes(&self) -> Spread {
+        self.world.first_bytes(self.ids[0])
+    }
+
     /// What was measured so far.
     pub fn read(&self) -> Reading {
-        let bytes = self.ids.map(|id| self.world.pcie_bytes(id));
         Reading {
             now: self.world.now(),
-            pcie_bytes: (bytes[0].0 + bytes[1].0, bytes[0].1 + bytes[1].1),
+            pcie_bytes: self.ids.map(|id| self.world.pcie_bytes(id)),
             busy: self.ids.map(|id| self.world.busy(id)),
         }
     }

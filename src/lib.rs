@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 pub mod device;
 pub mod error;
+mod flow;
 mod output;
 mod report;
 mod sa_file;

@@ -42,7 +42,8 @@ pub(crate) struct Report {
     pub(crate) latency_ns: [f64; 3],
     /// The busiest of both NICs, per stage, as a share of the time.
     pub(crate) stages: Vec<(&'static str, f64)>,
-    pub(crate) pcie_bytes: (u64, u64),
+    /// Of either NIC: to the device, to the host.
+    pub(crate) pcie_bytes: [(u64, u64); 2],
     pub(crate) wall_seconds: f64,
     pub(crate) parameters: Value,
     /// The first faults in words.
@@ -64,6 +65,12 @@ impl Report {
 
     fn per_packet(&self, bytes: u64) -> f64 {
         if self.packets_sent == 0 { 0.0 } else { round(bytes as f64 / self.packets_sent as f64, 1) }
+    }
+
+    /// PCI Express bytes of both NICs a packet: to the device, to the host.
+    fn pcie_per_packet(&self) -> (f64, f64) {
+        let [one, other] = self.pcie_bytes;
+        (self.per_packet(one.0 + other.0), self.per_packet(one.1 + other.1))
     }
 
     fn gbps(&self) -> f64 {
@@ -93,6 +100,7 @@ impl Report {
         let stages: BTreeMap<&str, f64> =
             self.stages.iter().map(|(name, share)| (*name, round(*share, 4))).collect();
         let [p50, p99, max] = self.latency_ns.map(|nanoseconds| round(nanoseconds, 1));
+        let (to_device, to_host) = self.pcie_per_packet();
         json!({
             "seed": self.seed,
             "preset": self.preset,
@@ -112,8 +120,8 @@ impl Report {
             "limiting_stage_share": round(share, 4),
             "stages": stages,
             "pcie_bytes_per_packet": {
-                "to_device": self.per_packet(self.pcie_bytes.0),
-                "to_host": self.per_packet(self.pcie_bytes.1),
+                "to_device": to_device,
+                "to_host": to_host,
             },
             "wall_seconds": round(self.wall_seconds, 6),
             "wall_packets_per_second": self.wall_rate().round(),
@@ -146,12 +154,12 @@ impl Report {
         writeln!(out)?;
         let widest = self.flows.iter().map(|flow| flow.name.len()).max().unwrap_or(0).max(4);
         let header =
-            format!("  {:<widest$}  {:<38} {:>12} {:>12}", "flow", "protected by", "sent", "verified");
+            format!("  {:<widest$}  {:<44} {:>12} {:>12}", "flow", "protected by", "sent", "verified");
         writeln!(out, "{}", paint.dim(&header))?;
         for flow in &self.flows {
             writeln!(
                 out,
-                "  {:<widest$}  {:<38} {:>12} {:>12}",
+                "  {:<widest$}  {:<44} {:>12} {:>12}",
                 flow.name,
                 flow.protection,
                 grouped(flow.sent),
@@ -192,14 +200,8 @@ impl Report {
         let (stage, share) = self.busiest();
         let verdict = if share >= LIMIT_SHARE { "the limit" } else { "the busiest; nothing is at its limit" };
         line("limiting stage", format!("{stage}, in use {:.0} % of the time: {verdict}", share * 100.0))?;
-        line(
-            "PCIe",
-            format!(
-                "{:.1} bytes a packet to the device, {:.1} to the host",
-                self.per_packet(self.pcie_bytes.0),
-                self.per_packet(self.pcie_bytes.1)
-            ),
-        )?;
+        let (to_device, to_host) = self.pcie_per_packet();
+        line("PCIe", format!("{to_device:.1} bytes a packet to the device, {to_host:.1} to the host"))?;
         line("wall clock", format!("{:.2} s, {:.2} M packets/s", self.wall_seconds, self.wall_rate() / 1e6))?;
         for fault in &self.faults {
             line(&paint.bad("fault"), fault.clone())?;

@@ -4,24 +4,30 @@
 //! exist yet is an error with file and line. Keys are zeroised when dropped and never shown.
 
 mod esp;
+mod outer;
 mod psp;
 mod selector;
 pub(crate) mod template;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
-use cryptonic_regs::admin::Direction;
+use cryptonic_regs::admin::{Direction, Mode};
 use zeroize::Zeroizing;
 
-pub(crate) use esp::{CIPHERS, Dscp, Esp};
-pub(crate) use psp::{Psp, PspSa};
+pub(crate) use esp::{CIPHERS, Esp, is_gmac};
+pub(crate) use psp::{Psp, PspSa, Receive};
 pub(crate) use selector::Selector;
 
 use crate::error::{Error, Result};
-use crate::toml_reader::{Source, Table};
+use crate::toml_reader::{Item, Source, Table};
+
+/// The UDP port of PSP.
+pub(crate) const PSP_UDP_PORT: u16 = cryptonic_wire::psp::DEFAULT_UDP_PORT;
 
 /// Bytes that are never shown, and zeroised when dropped.
 #[derive(Clone)]
@@ -61,6 +67,8 @@ pub(crate) struct SaFile {
     pub(crate) default: DefaultAction,
     pub(crate) psp: Option<Psp>,
     pub(crate) sas: Vec<Sa>,
+    /// The UDP port at which inbound SAs take ESP, if one does.
+    pub(crate) esp_udp_port: Option<u16>,
     /// Keys that are right but do nothing where they stand.
     pub(crate) notes: Vec<String>,
 }
@@ -95,10 +103,23 @@ impl Protocol {
 }
 
 impl Sa {
+    /// Its mode.
+    pub(crate) fn mode(&self) -> Mode {
+        match &self.protocol {
+            Protocol::Esp(esp) => esp.mode,
+            Protocol::Psp(psp) => psp.mode,
+        }
+    }
+
+    /// Whether its packets are ESP in UDP.
+    pub(crate) fn is_in_udp(&self) -> bool {
+        matches!(self.protocol, Protocol::Esp(Esp { encapsulation: Some(_), .. }))
+    }
+
     /// The destination its packets have on the wire, where the file says.
     pub(crate) fn destination(&self) -> Option<IpAddr> {
         match &self.protocol {
-            Protocol::Esp(esp) => esp.tunnel.as_ref().map(|tunnel| tunnel.destination),
+            Protocol::Esp(esp) => esp.outer.map(|outer| outer.destination),
             Protocol::Psp(_) => None,
         }
     }
@@ -126,7 +147,8 @@ impl SaFile {
                 sas.push(sa(item.table()?, index, &mut notes)?);
             }
             refuse_duplicates(&sas)?;
-            Ok(SaFile { default, psp, sas, notes })
+            let esp_udp_port = esp_udp_port(&sas, psp.as_ref())?;
+            Ok(SaFile { default, psp, sas, esp_udp_port, notes })
         })
     }
 }
@@ -154,7 +176,8 @@ fn sa(mut table: Table<'_>, index: usize, notes: &mut Vec<String>) -> Result<Sa>
     };
     let spi_item = table.require("spi")?;
     let spi = u32::try_from(spi_item.number(0, u64::from(u32::MAX))?).unwrap_or(u32::MAX);
-    let selector = table.take("selector").map(|item| selector::read(&item)).transpose()?.unwrap_or_default();
+    let selector_item = table.take("selector");
+    let selector = selector_item.as_ref().map(selector::read).transpose()?.unwrap_or_default();
     let place = table.place();
     let protocol = if is_psp {
         if direction == Direction::In {
@@ -166,7 +189,7 @@ fn sa(mut table: Table<'_>, index: usize, notes: &mut Vec<String>) -> Result<Sa>
             return Err(spi_item.error(format_args!("{spi:#x} is reserved: its low 31 bits are 0")));
         }
         psp::refuse_keys_of_esp(&mut table)?;
-        Protocol::Psp(psp::sa(&mut table)?)
+        Protocol::Psp(psp::sa(&mut table, notes)?)
     } else {
         if spi < 256 {
             return Err(spi_item.error(format_args!("{spi} is reserved; ESP takes 256 and up")));
@@ -175,7 +198,57 @@ fn sa(mut table: Table<'_>, index: usize, notes: &mut Vec<String>) -> Result<Sa>
         Protocol::Esp(esp::sa(&mut table, direction, notes)?)
     };
     table.finish()?;
-    Ok(Sa { name, place, direction, spi, selector, protocol })
+    let sa = Sa { name, place, direction, spi, selector, protocol };
+    check_selector(&sa, selector_item.as_ref(), &table)?;
+    Ok(sa)
+}
+
+/// What the device must be told of a selector, it must be able to know.
+fn check_selector(sa: &Sa, item: Option<&Item<'_>>, table: &Table<'_>) -> Result<()> {
+    let fault = if sa.mode() == Mode::Beet && !sa.selector.is_pair() {
+        "mode \"beet\" needs a selector of two addresses: those of the inner packets"
+    } else if sa.direction == Direction::In && !sa.selector.is_all() && sa.selector.of_device().is_none() {
+        "the selector of an inbound SA has src, dst or both, beside a protocol"
+    } else {
+        return Ok(());
+    };
+    Err(item.map_or_else(|| table.error(fault), |item| item.error(fault)))
+}
+
+/// The one UDP port at which a NIC takes ESP.
+fn esp_udp_port(sas: &[Sa], psp: Option<&Psp>) -> Result<Option<u16>> {
+    let mut first: Option<(&Sa, u16)> = None;
+    for sa in sas.iter().filter(|sa| sa.direction == Direction::In) {
+        let Protocol::Esp(Esp { encapsulation: Some(udp), .. }) = &sa.protocol else { continue };
+        let port = udp.destination_port;
+        let fault = match first {
+            Some((other, known)) if known != port => {
+                format!(
+                    "the NIC takes ESP at one UDP port, and \"{}\" at {} has {known}",
+                    other.name, other.place
+                )
+            }
+            _ if port == PSP_UDP_PORT && psp.is_some_and(Psp::receives) => {
+                format!("UDP port {port} is that of PSP, which [psp] receives")
+            }
+            _ => {
+                first = Some((sa, port));
+                continue;
+            }
+        };
+        return Err(Error::at(
+            &sa.place,
+            format_args!("sa \"{}\": udp_encap: dst_port {port}: {fault}", sa.name),
+        ));
+    }
+    Ok(first.map(|(_, port)| port))
+}
+
+/// Notes a key that is right but does nothing where it stands.
+fn note_if_idle(item: &Item<'_>, idle: bool, where_idle: &str, notes: &mut Vec<String>) {
+    if idle {
+        notes.push(item.error(format_args!("does nothing in {where_idle}")).to_string());
+    }
 }
 
 fn refuse_duplicates(sas: &[Sa]) -> Result<()> {
@@ -205,120 +278,4 @@ fn refuse_duplicates(sas: &[Sa]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"
-[[sa]]
-name = "east"
-direction = "out"
-protocol = "esp"
-mode = "tunnel"
-spi = 0x1001
-cipher = "aes-gcm-128"
-key = "00112233445566778899aabbccddeeff"
-salt = "a1b2c3d4"
-tunnel = { src = "192.0.2.1", dst = "192.0.2.2" }
-selector = { src = "10.0.0.0/8", dst = "10.1.0.0/16" }
-"#;
-
-    fn parse(text: &str) -> Result<SaFile> {
-        SaFile::parse(&Source::new("f.toml", text.to_owned()))
-    }
-
-    #[test]
-    fn defaults_are_those_of_rfc_4301() {
-        let file = parse(GOOD).unwrap();
-        let Protocol::Esp(esp) = &file.sas[0].protocol else { panic!("ESP") };
-        let tunnel = esp.tunnel.as_ref().unwrap();
-        assert_eq!((tunnel.ttl, tunnel.dscp), (64, Dscp::Copy));
-        assert_eq!(file.default, DefaultAction::Pass);
-    }
-
-    #[test]
-    fn debug_text_holds_no_key() {
-        let text = format!("{:?}", parse(GOOD).unwrap());
-        assert!(text.contains("secret"));
-        for digits in ["00112233", "a1b2c3d4", "17, 34", "161, 178"] {
-            assert!(!text.contains(digits), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_line() {
-        let replace = |from: &str, to: &str| {
-            assert!(GOOD.contains(from), "{from}");
-            GOOD.replace(from, to)
-        };
-        let twice = format!("{GOOD}{GOOD}");
-        let key_twice = format!("{GOOD}{}", GOOD.replace("0x1001", "0x1002"));
-        let in_psp = "[[sa]]\ndirection = \"in\"\nprotocol = \"psp\"\nspi = 7\n".to_owned();
-        let psp = |rest: &str| format!("[[sa]]\ndirection = \"out\"\nprotocol = \"psp\"\nspi = 7\n{rest}\n");
-        let key16 = "key = \"00112233445566778899aabbccddeeff\"";
-        let cases: &[(String, &str, &str)] = &[
-            (replace("spi = 0x1001", "spi = 255"), "f.toml:7", "reserved"),
-            (replace("spi = 0x1001", "spi = 0x1_0000_0000"), "f.toml:7", "from 0 to 4294967295"),
-            (replace("spi = 0x1001", ""), "f.toml:2", "`spi` is missing"),
-            (replace("aes-gcm-128", "aes-gcm-192"), "f.toml:9", "16 bytes, aes-gcm-192 wants 24"),
-            (replace("eeff\"", "eeffa1b2c3d4\""), "f.toml:9", "salt"),
-            (replace("eeff\"", "eef\""), "f.toml:9", "31 hex digits"),
-            (replace("eeff\"", "eegg\""), "f.toml:9", "character 31"),
-            (replace("a1b2c3d4", "a1b2c3"), "f.toml:10", "3 bytes, wants 4"),
-            (replace("aes-gcm-128", "aes-gmac-128"), "f.toml:8", "not supported yet"),
-            (replace("\"tunnel\"", "\"beet\""), "f.toml:6", "not supported yet"),
-            (replace("\"tunnel\"", "\"transport\""), "f.toml:11", "tunnel"),
-            (replace("protocol = \"esp\"", "protocol = \"eesp\""), "f.toml:5", "not supported yet"),
-            (replace("protocol = \"esp\"", "protocol = \"ah\""), "f.toml:5", "known are esp"),
-            (replace("10.0.0.0/8", "10.0.0.1/8"), "f.toml:12", "10.0.0.0/8"),
-            (replace("10.0.0.0/8", "2001:db8::/32"), "f.toml:12", "family"),
-            (replace("10.0.0.0/8", "10.0.0.0/33"), "f.toml:12", "/33"),
-            (replace("192.0.2.1\"", "2001:db8::1\""), "f.toml:11", "family"),
-            (replace("dst = \"192.0.2.2\"", "dst = \"192.0.2.2\", ttl = 0"), "f.toml:11", "1 to 255"),
-            (
-                replace("dst = \"192.0.2.2\"", "dst = \"192.0.2.2\", ecn = true"),
-                "f.toml:11",
-                "not supported yet",
-            ),
-            (format!("{GOOD}icv = 12"), "f.toml:13", "not supported yet"),
-            (format!("{GOOD}icv = 11"), "f.toml:13", "16"),
-            (format!("{GOOD}implicit_iv = true"), "f.toml:13", "not supported yet"),
-            (format!("{GOOD}lifetime = {{ kind = \"count\", hard = 3 }}"), "f.toml:13", "not supported yet"),
-            (format!("{GOOD}udp_encap = {{ src_port = 4500 }}"), "f.toml:13", "not supported yet"),
-            (format!("{GOOD}sequense = 3"), "f.toml:13", "did you mean `sequence`?"),
-            (format!("{GOOD}crypt_offset = 3"), "f.toml:13", "a key of psp"),
-            (format!("{GOOD}sequence = 0xffffffff"), "f.toml:13", "no sequence number left"),
-            (format!("{GOOD}sequence = 0x1_0000_0000"), "f.toml:13", "esn"),
-            (twice, "f.toml:14", "\"east\" at f.toml:2"),
-            (key_twice, "f.toml:14", "the same key"),
-            (in_psp, "f.toml:3", "[psp]"),
-            (psp(&format!("version = 2\n{key16}")), "f.toml:5", "not supported yet"),
-            (psp(&format!("version = 4\n{key16}")), "f.toml:5", "0 to 3"),
-            (psp(&format!("version = 1\n{key16}")), "f.toml:6", "16 bytes, version 1 wants 32"),
-            (
-                psp(&format!("version = 0\n{key16}\nvc = \"0000000000000000\"")),
-                "f.toml:7",
-                "not supported yet",
-            ),
-            (psp(&format!("version = 0\n{key16}\nmode = \"tunnel\"")), "f.toml:7", "not supported yet"),
-            (psp(&format!("version = 0\n{key16}\ncrypt_offset = 64")), "f.toml:7", "0 to 63"),
-            (psp(&format!("version = 0\n{key16}\nsrc_port = \"random\"")), "f.toml:7", "known are"),
-            (psp(&format!("version = 0\n{key16}\nsalt = \"00000000\"")), "f.toml:7", "a key of esp"),
-            (psp("version = 0").replace("spi = 7", "spi = 0x80000000"), "f.toml:4", "reserved"),
-            ("[psp]\ndevice_keys = [\"00\"]".to_owned(), "f.toml:2", "two keys"),
-            ("[psp]\ndevice_keys = [\"00\",\n\"11\"]".to_owned(), "f.toml:2", "1 bytes, wants 32"),
-            ("default = \"pas\"".to_owned(), "f.toml:1", "did you mean `pass`?"),
-            ("default = ".to_owned(), "f.toml:1", ""),
-            ("[[sas]]".to_owned(), "f.toml:1", "did you mean `sa`?"),
-        ];
-        for (text, place, message) in cases {
-            let error = parse(text).map(|_| ()).expect_err(text);
-            assert!(
-                error.place() == Some(place) && error.message().contains(message),
-                "wanted {place}: …{message}…, got {error}"
-            );
-        }
-    }
 }

@@ -1,24 +1,22 @@
-//! Traffic for `run`: flows between two NICs, each protected in its own way, and the frames they consist of.
+//! The frames that the flows of `run` consist of.
 //!
 //! A flow's frames are templates made once. A packet is a template with its number written into the payload
 //! and the checksum of its transport header brought up to date, which costs a few nanoseconds.
 
-use std::path::Path;
+use std::net::IpAddr;
 
-use cryptonic_regs::admin::Cipher;
 use etherparse::PacketBuilder;
 
 use crate::error::{Error, Result};
-use crate::sa_file::CIPHERS;
-use crate::toml_reader::{Item, Source, Table};
+use crate::flow::Flow;
 
 /// Bytes of the frame check sequence: "64 B" is 60 bytes in memory.
 pub(crate) const FCS_BYTES: usize = 4;
 /// Shortest and longest frame, FCS included.
-const SIZE_MIN: usize = 64;
-const SIZE_MAX: usize = 9_018;
+pub(crate) const SIZE_MIN: usize = 64;
+pub(crate) const SIZE_MAX: usize = 9_018;
 /// Bytes of a packet's number in its payload.
-const NUMBER_BYTES: usize = 4;
+pub(crate) const NUMBER_BYTES: usize = 4;
 /// How many different sizes `mix` has.
 const MIX_SIZES: usize = 48;
 /// A flow repeats its order of sizes after this many packets.
@@ -88,7 +86,8 @@ impl Sizes {
         }
     }
 
-    fn smallest(&self) -> usize {
+    /// The smallest of them.
+    pub(crate) fn smallest(&self) -> usize {
         match self {
             Sizes::These(sizes) => sizes.iter().copied().min().unwrap_or(SIZE_MIN),
             Sizes::Imix | Sizes::Mix => SIZE_MIN,
@@ -115,187 +114,6 @@ impl Sizes {
             .collect();
         (sizes, order)
     }
-}
-
-/// How a flow is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protection {
-    /// An outer IPv4 or IPv6 header around the packet.
-    EspTunnel {
-        cipher: Cipher,
-        esn: bool,
-        outer_ipv6: bool,
-    },
-    EspTransport {
-        cipher: Cipher,
-        esn: bool,
-    },
-    Psp {
-        version: u8,
-        crypt_offset: u8,
-    },
-}
-
-/// A kind of flow.
-#[derive(Clone, Debug)]
-pub(crate) struct Flow {
-    pub(crate) name: String,
-    /// Which way: from the first NIC to the second, back, or both.
-    pub(crate) ways: [bool; 2],
-    pub(crate) protection: Protection,
-    ipv6: bool,
-    tcp: bool,
-    sizes: Sizes,
-    /// Packets relative to other flows.
-    pub(crate) weight: usize,
-    /// How many SAs or PSP keys share this description.
-    pub(crate) count: usize,
-}
-
-impl Flow {
-    /// The smallest frame that holds the headers and a packet's number, FCS included.
-    fn smallest(&self) -> usize {
-        let network = if self.ipv6 { 40 } else { 20 };
-        let transport = if self.tcp { 20 } else { 8 };
-        ETHERNET_BYTES + network + transport + NUMBER_BYTES + FCS_BYTES
-    }
-}
-
-/// The flows that `run` has without a workload file: ESP in tunnel and transport mode and PSP, both ways.
-pub(crate) fn default_flows(sizes: &Sizes) -> Vec<Flow> {
-    // IPv6 where it fits.
-    let roomy = sizes.smallest() >= 96;
-    let flow = |name: &str, protection, ipv6, tcp| Flow {
-        name: name.to_owned(),
-        ways: [true; 2],
-        protection,
-        ipv6: ipv6 && roomy,
-        tcp,
-        sizes: sizes.clone(),
-        weight: 1,
-        count: 1,
-    };
-    let (gcm_128, gcm_256) = (Cipher::AesGcm128, Cipher::AesGcm256);
-    vec![
-        flow(
-            "esp-tunnel",
-            Protection::EspTunnel { cipher: gcm_128, esn: false, outer_ipv6: false },
-            false,
-            false,
-        ),
-        flow("esp-transport", Protection::EspTransport { cipher: gcm_256, esn: true }, true, true),
-        flow("psp-v0", Protection::Psp { version: 0, crypt_offset: 0 }, false, true),
-        flow("psp-v1", Protection::Psp { version: 1, crypt_offset: 1 }, true, false),
-    ]
-}
-
-/// One way, one SA: UDP over IPv4 in ESP transport mode with AES-GCM-128.
-pub(crate) fn bench_flow(size: usize) -> Flow {
-    Flow {
-        name: format!("{size} B"),
-        ways: [true, false],
-        protection: Protection::EspTransport { cipher: Cipher::AesGcm128, esn: true },
-        ipv6: false,
-        tcp: false,
-        sizes: Sizes::These(vec![size]),
-        weight: 1,
-        count: 1,
-    }
-}
-
-/// Reads the flows of a workload file.
-pub(crate) fn read_flows(path: &Path, default_sizes: &Sizes) -> Result<Vec<Flow>> {
-    Source::read(path)?.parse(|root| {
-        let list = root.require("flow")?;
-        let flows = list.items()?;
-        if flows.is_empty() {
-            return Err(list.error("there is no flow"));
-        }
-        flows.iter().enumerate().map(|(index, item)| flow(item.table()?, index, default_sizes)).collect()
-    })
-}
-
-fn flow(mut table: Table<'_>, index: usize, default_sizes: &Sizes) -> Result<Flow> {
-    let name = table.take("name").map(|item| item.text().map(str::to_owned)).transpose()?;
-    let name = name.unwrap_or_else(|| format!("flow {}", index + 1));
-    table.rename(format!("flow \"{name}\""));
-    let ways = table
-        .take("from")
-        .map(|item| item.word(&[("a", [true, false]), ("b", [false, true]), ("both", [true; 2])]))
-        .transpose()?
-        .unwrap_or([true; 2]);
-    let families = [("ipv4", false), ("ipv6", true)];
-    let cipher = |table: &mut Table<'_>| -> Result<Cipher> {
-        let found = table.take("cipher").map(|item| item.word(&CIPHERS)).transpose()?;
-        Ok(found.map_or(Cipher::AesGcm128, |(cipher, _)| cipher))
-    };
-    let esn = |table: &mut Table<'_>| -> Result<bool> {
-        Ok(table.take("esn").map(|item| item.boolean()).transpose()?.unwrap_or(false))
-    };
-    let kind = table.require("protection")?;
-    let protection = match kind.word(&[("esp-tunnel", 0), ("esp-transport", 1), ("psp", 2)])? {
-        0 => {
-            let outer = table.take("outer").map(|item| item.word(&families)).transpose()?;
-            Protection::EspTunnel {
-                cipher: cipher(&mut table)?,
-                esn: esn(&mut table)?,
-                outer_ipv6: outer.unwrap_or(false),
-            }
-        }
-        1 => Protection::EspTransport { cipher: cipher(&mut table)?, esn: esn(&mut table)? },
-        _ => {
-            let version = table.take("version").map(|item| psp_version(&item)).transpose()?;
-            let crypt_offset = table.take("crypt_offset").map(|item| item.number(0, 63)).transpose()?;
-            Protection::Psp {
-                version: version.unwrap_or(0),
-                crypt_offset: u8::try_from(crypt_offset.unwrap_or(0)).unwrap_or(0),
-            }
-        }
-    };
-    let ipv6 = table.take("ip").map(|item| item.word(&families)).transpose()?.unwrap_or(false);
-    let tcp = table
-        .take("transport")
-        .map(|item| item.word(&[("udp", false), ("tcp", true)]))
-        .transpose()?
-        .unwrap_or(false);
-    let size_item = table.take("size");
-    let sizes = size_item.as_ref().map(sizes).transpose()?.unwrap_or_else(|| default_sizes.clone());
-    let number = |item: Option<Item<'_>>, high| -> Result<usize> {
-        Ok(item.map(|item| item.number(1, high)).transpose()?.unwrap_or(1) as usize)
-    };
-    let weight = number(table.take("weight"), 1_000)?;
-    let count = number(table.take("count"), 65_536)?;
-    let flow = Flow { name, ways, protection, ipv6, tcp, sizes, weight, count };
-    let (smallest, wanted) = (flow.smallest(), flow.sizes.smallest());
-    // Imix and mix let small packets grow to what the headers need; a size that was asked for is exact.
-    if matches!(flow.sizes, Sizes::These(_)) && wanted < smallest {
-        let message = format!("{wanted} bytes do not hold these headers and a number; {smallest} do");
-        return Err(size_item.map_or_else(|| table.error(&message), |item| item.error(&message)));
-    }
-    table.finish()?;
-    Ok(flow)
-}
-
-fn psp_version(item: &Item<'_>) -> Result<u8> {
-    match item.number(0, 3)? {
-        version @ (0 | 1) => Ok(version as u8),
-        version => Err(item.not_supported(format_args!("PSP version {version} (AES-GMAC)"))),
-    }
-}
-
-fn sizes(item: &Item<'_>) -> Result<Sizes> {
-    let size = |item: &Item<'_>| Ok(item.number(SIZE_MIN as u64, SIZE_MAX as u64)? as usize);
-    if item.is_text() {
-        return Sizes::parse(item.text()?).map_err(|message| item.error(message));
-    }
-    if !item.is_array() {
-        return Ok(Sizes::These(vec![size(item)?]));
-    }
-    let sizes = item.items()?.iter().map(size).collect::<Result<Vec<usize>>>()?;
-    if sizes.is_empty() || sizes.len() > 255 {
-        return Err(item.error("wants 1 to 255 sizes"));
-    }
-    Ok(Sizes::These(sizes))
 }
 
 /// The packets of one flow one way.
@@ -348,11 +166,20 @@ impl Stream {
     }
 }
 
+/// The address that stream `index` has at a side.
+pub(crate) fn address(ipv6: bool, index: usize, side: usize) -> IpAddr {
+    let (host, side) = (index as u16, side as u8);
+    let [high, low] = host.to_be_bytes();
+    if ipv6 {
+        [0x2001, 0xdb8, u16::from(side) << 8, 0, 0, 0, 0, host].into()
+    } else {
+        [10, side, high, low].into()
+    }
+}
+
 impl Template {
     fn new(flow: &Flow, index: usize, way: usize, bytes: usize, random: &mut Random) -> Result<Template> {
         let mac = |side: usize| [2, 0, 0, 0, 0, side as u8 + 1];
-        let host = (index as u16).to_be_bytes();
-        let (near, far) = (way as u8, 1 - way as u8);
         let builder = PacketBuilder::ethernet2(mac(way), mac(1 - way));
         let ports = (40_000_u16.wrapping_add(index as u16), 443);
         let network = if flow.ipv6 { 40 } else { 20 };
@@ -363,17 +190,10 @@ impl Template {
         random.fill(&mut payload);
         payload[..NUMBER_BYTES].fill(0);
         let mut frame = Vec::with_capacity(bytes);
-        let builder = if flow.ipv6 {
-            let address = |side: u8| {
-                let mut address = [0; 16];
-                address[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
-                address[4] = side;
-                address[14..].copy_from_slice(&host);
-                address
-            };
-            builder.ipv6(address(near), address(far), 64)
-        } else {
-            builder.ipv4([10, near, host[0], host[1]], [10, far, host[0], host[1]], 64)
+        let builder = match [address(flow.ipv6, index, way), address(flow.ipv6, index, 1 - way)] {
+            [IpAddr::V4(near), IpAddr::V4(far)] => builder.ipv4(near.octets(), far.octets(), 64),
+            [IpAddr::V6(near), IpAddr::V6(far)] => builder.ipv6(near.octets(), far.octets(), 64),
+            _ => return Err(Error::input("addresses of two families")),
         };
         let written = if flow.tcp {
             builder.tcp(ports.0, ports.1, 1, 4_096).ack(1).write(&mut frame, &payload)
@@ -422,6 +242,7 @@ pub(crate) fn schedule(weights: &[usize]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::default_flows;
 
     #[test]
     fn every_packet_has_its_size_and_its_checksum() {

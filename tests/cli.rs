@@ -61,6 +61,10 @@ fn bad_input_ends_with_2_and_names_its_place() {
     let knobs = path("knobs.toml", b"[mac]\nrate_gbps = 50\n\n[pcie]\nlane = 8\n");
     let flows = path("flows.toml", b"[[flow]]\nprotection = \"esp\"\n");
     let small = path("small.toml", b"[[flow]]\nprotection = \"psp\"\nip = \"ipv6\"\nsize = 64\n");
+    let keyless =
+        path("keyless.toml", b"[[flow]]\nprotection = \"psp\"\ncookie = true\ndescriptor = \"inline-64\"\n");
+    let icv =
+        path("icv.toml", b"[[flow]]\nprotection = \"esp-tunnel\"\ncipher = \"aes-gmac-128\"\nicv = 8\n");
     let capture = fs::read(MIXED).expect("a capture");
     let mut cooked = capture.clone();
     cooked[20] = 113;
@@ -99,6 +103,11 @@ fn bad_input_ends_with_2_and_names_its_place() {
         (&["pcap", "--sa", TUNNEL, MIXED, "/nonexistent/out.pcap"], &["/nonexistent/out.pcap"]),
         (&["regs", "icv_mismatsh"], &["icv_mismatch"]),
         (&["bench", "--sizes", "imix"], &["--sizes"]),
+        (&["run", "--workload", name(&keyless)], &["keyless.toml:4", "descriptor", "128"]),
+        (&["run", "--workload", name(&icv)], &["icv.toml:4", "icv", "16 bytes"]),
+        (&["experiment", "inline", "--sizes", "63"], &["--sizes", "64 to 9018"]),
+        (&["experiment", "inline", "--formats", "inline-63"], &["--formats", "inline-63", "inline-64"]),
+        (&["experiment", "inline", "--packets", "0"], &["--packets"]),
     ];
     for (arguments, parts) in cases {
         let output = run(arguments);
@@ -122,7 +131,8 @@ fn bad_input_ends_with_2_and_names_its_place() {
 
 #[test]
 fn every_command_has_help() {
-    for command in ["run", "pcap", "bench", "info", "stats", "sa", "regs", "completions", "man"] {
+    for command in ["run", "pcap", "bench", "experiment", "info", "stats", "sa", "regs", "completions", "man"]
+    {
         let output = run(&[command, "--help"]);
         assert!(output.status.success(), "{command}");
         assert!(text(&output.stdout).contains("--json"), "{command}");
@@ -212,14 +222,19 @@ fn every_flow_of_a_workload_is_verified_at_every_preset() {
         let object = json(&arguments, 0);
         assert_eq!(object["packets_verified"], 2000, "{preset}");
         let flows = object["flows"].as_array().expect("flows");
-        assert!(flows.len() == 2 && flows.iter().all(|flow| flow["packets_verified"].as_u64() > Some(0)));
+        assert!(flows.len() == 3 && flows.iter().all(|flow| flow["packets_verified"].as_u64() > Some(0)));
     }
 }
 
 #[test]
 fn protect_then_open_gives_the_capture_back() {
     let folder = scratch();
-    for (out, back, least) in [(TUNNEL, TUNNEL_IN, 20), ("examples/psp.toml", "examples/psp.toml", 5)] {
+    for (out, back, least) in [
+        (TUNNEL, TUNNEL_IN, 20),
+        ("examples/esp-udp.toml", "examples/esp-udp.toml", 5),
+        ("examples/psp.toml", "examples/psp.toml", 5),
+        ("examples/psp-tunnel.toml", "examples/psp-tunnel.toml", 10),
+    ] {
         let (sealed, opened) = (folder.path().join("sealed.pcap"), folder.path().join("opened.pcap"));
         let object = json(&["pcap", "--sa", out, MIXED, name(&sealed), "--json"], 0);
         let protected = object["verdicts"]["protected"].as_u64().expect("a count");
@@ -334,7 +349,7 @@ fn what_cannot_be_protected_does_not_leave_in_clear() {
 #[test]
 fn clear_packets_do_not_enter_where_protection_is_due() {
     let object = json(&["pcap", "--sa", TUNNEL_IN, MIXED, "/dev/null", "--json"], 0);
-    assert_eq!(object["verdicts"]["clear_refused"], 20, "{object}");
+    assert_eq!(object["verdicts"]["clear_not_accepted"], 20, "{object}");
     assert_eq!(object["packets_out"], 4);
 }
 
@@ -434,7 +449,22 @@ fn info_stats_and_bench_have_the_keys_that_scripts_use() {
     for key in ["vendor", "device", "version", "capabilities"] {
         assert!(info.get(key).is_some(), "{key}");
     }
-    assert_eq!(info["capabilities"]["esp"], 1);
+    for capability in [
+        "esp",
+        "esp_beet",
+        "udp_encapsulation",
+        "implicit_iv",
+        "selectors",
+        "aes_gmac",
+        "icv_8",
+        "psp_tunnel",
+    ] {
+        assert_eq!(info["capabilities"][capability], 1, "{capability}");
+    }
+    let counters = json(&["stats", "--all", "--json"], 0);
+    for status in ["clear_not_accepted", "selector_mismatch", "not_beet", "nat_keepalive"] {
+        assert!(counters["counters"][format!("status_{status}")].is_u64(), "{status}");
+    }
     assert!(json(&["stats", "--json"], 0)["counters"]["status_ok"].is_u64());
     let bench = json(&["bench", "--sizes", "64", "--packets", "2000", "--rounds", "1", "--json"], 0);
     assert!(bench["backend"].is_string() && bench["packets_per_second_64"].as_f64() > Some(1.0));

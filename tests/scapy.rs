@@ -9,18 +9,29 @@ use common::{Packet, cryptonic_pcap, ip_packet, read_pcap, repository};
 
 struct Set {
     name: &'static str,
+    /// Its outer headers have fields that are the sender's choice.
     tunnel: bool,
     /// Whether the device can send it; it opens every set.
     sends: bool,
 }
 
-const SETS: [Set; 5] = [
+const SETS: [Set; 15] = [
     Set { name: "esp-tunnel", tunnel: true, sends: true },
     Set { name: "esp-transport", tunnel: false, sends: true },
     Set { name: "esp-esn", tunnel: true, sends: true },
+    Set { name: "esp-gmac", tunnel: true, sends: true },
+    Set { name: "esp-icv", tunnel: true, sends: true },
+    Set { name: "esp-implicit-iv", tunnel: true, sends: true },
+    Set { name: "esp-udp", tunnel: true, sends: true },
+    Set { name: "esp-beet", tunnel: false, sends: true },
+    Set { name: "esp-beet-families", tunnel: true, sends: true },
     Set { name: "psp-transport", tunnel: false, sends: true },
-    // The transmit descriptor has no room for a cookie yet.
-    Set { name: "psp-cookie", tunnel: false, sends: false },
+    Set { name: "psp-tunnel", tunnel: true, sends: true },
+    Set { name: "psp-gmac", tunnel: false, sends: true },
+    Set { name: "psp-cookie", tunnel: false, sends: true },
+    Set { name: "psp-header", tunnel: false, sends: true },
+    // The device opens what has a header extension, and sends none.
+    Set { name: "psp-extension", tunnel: false, sends: false },
 ];
 
 impl Set {

@@ -12,8 +12,9 @@ use serde_json::json;
 use super::run::{ModelArguments, parameters_json};
 use super::traffic::{Bench, Settings};
 use crate::error::{Error, Result};
+use crate::flow::bench_flow;
 use crate::output::{self, Paint};
-use crate::workload::{self, FCS_BYTES, Random, Sizes, Stream};
+use crate::workload::{FCS_BYTES, Random, Sizes, Stream};
 
 /// Ethernet and IPv4 headers: what stays in clear in transport mode.
 const CLEAR_BYTES: usize = 34;
@@ -76,7 +77,7 @@ pub(crate) fn run(arguments: &BenchArguments, as_json: bool) -> Result<()> {
         let mut row = Row { size, bare_ns: f64::INFINITY, path_ns: f64::INFINITY };
         for _ in 0..arguments.rounds {
             row.bare_ns = row.bare_ns.min(bare(library, size, arguments.model.seed)?);
-            let report = Bench::new(&settings, &[workload::bench_flow(size)], None)?.run(&settings)?;
+            let report = Bench::new(&settings, &[bench_flow(size)], None)?.run(&settings)?;
             if report.interrupted {
                 return Err(Error::interrupted().unreported());
             }
@@ -146,7 +147,7 @@ pub(crate) fn run(arguments: &BenchArguments, as_json: bool) -> Result<()> {
 fn bare(library: Library, size: usize, seed: u64) -> Result<f64> {
     let key_error = |error| Error::at("bench", format_args!("{error}"));
     let key = GcmKey::with_library(library, Cipher::AesGcm128, &[0x42; 16]).map_err(key_error)?;
-    let mut stream = Stream::new(&workload::bench_flow(size), 0, 0, &mut Random::new(seed))?;
+    let mut stream = Stream::new(&bench_flow(size), 0, 0, &mut Random::new(seed))?;
     let mut text = stream.frame(0)[CLEAR_BYTES.min(size - FCS_BYTES)..].to_vec();
     text.resize((text.len() + TRAILER_BYTES).next_multiple_of(4), 0);
     let aad = [7; AAD_BYTES];

@@ -3,24 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cryptonic_driver::{
-    FlowLabel, Nic, OuterHeader, Protection, PspDeviceKeys, PspTransmit, QueueError, QueuePair,
-    QueuePairOptions, ReceivedProtocol, SaConfiguration, SaHandle, Salt, SecretKey, SourcePort, Status,
-    TransmitPacket,
+    Nic, Protection, PspDeviceKeys, PspSaConfiguration, PspTransmit, QueueError, QueuePair, QueuePairOptions,
+    ReceivedProtocol, SaConfiguration, SaHandle, Salt, SecretKey, Status, TransmitPacket,
 };
 use cryptonic_hwmodel::Parameters;
-use cryptonic_regs::admin::{DfPolicy, Direction};
-use cryptonic_regs::descriptor::SourcePortPolicy;
+use cryptonic_regs::admin::{Direction, Mode};
 use cryptonic_wire::ethernet;
-use cryptonic_wire::packet::{self, Plain};
+use cryptonic_wire::packet::{self, Plain, UdpPorts};
 
 use crate::device::{self, DeviceName, Wire};
 use crate::error::{Error, Result};
-use crate::sa_file::{DefaultAction, Dscp, Esp, Protocol, PspSa, Sa, SaFile};
+use crate::sa_file::{DefaultAction, Esp, PSP_UDP_PORT, Protocol, PspSa, Receive, Sa, SaFile};
 
-/// The UDP port of PSP.
-const PSP_UDP_PORT: u16 = 1000;
-/// PSP versions 0 and 1.
-const PSP_VERSIONS: u8 = 0b11;
 /// The largest frame that a NIC can be asked for.
 const FRAME_BYTES: u64 = 16_383;
 const BUFFER_BYTES: u32 = 16_384;
@@ -38,7 +32,7 @@ pub(crate) enum Outcome {
     Unchanged(&'static str),
     /// It does not come out.
     Dropped(&'static str),
-    /// It vanished: a fault of ours.
+    /// It vanished, or came out as what it must not be: a fault of ours.
     Lost,
 }
 
@@ -50,10 +44,6 @@ pub(crate) const OPENED: &str = "opened";
 pub(crate) const PASSED: &str = "passed";
 /// No SA took the packet, and `default` is `drop`.
 pub(crate) const DROPPED_BY_DEFAULT: &str = "dropped_by_default";
-/// The packet is clear where the selector of an `in` SA demands protection.
-pub(crate) const CLEAR_REFUSED: &str = "clear_refused";
-/// The opened packet is not what the selector of its SA lets out.
-pub(crate) const SELECTOR_MISMATCH: &str = "selector_mismatch";
 
 /// A NIC with its queue pair and its wire side.
 struct Station {
@@ -63,18 +53,33 @@ struct Station {
 }
 
 /// An SA of the file as it is installed.
-enum Installed {
-    Esp { handle: SaHandle },
-    Psp { station: usize, transmit: PspTransmit, next_iv: Option<u64> },
+struct Installed {
+    station: usize,
+    /// None for an inbound SA.
+    protection: Option<Protection>,
+    progress: Progress,
+}
+
+/// What an installed SA counts.
+enum Progress {
+    Sequence(SaHandle),
+    /// The next IV, if the file gave one.
+    Iv(Option<u64>),
 }
 
 /// The SAs of a file, installed and ready.
 pub(crate) struct Gate<'a> {
     file: &'a SaFile,
     stations: Vec<Station>,
+    /// The queue pair of the first NIC whose packets leave in clear, if any may.
+    clear: Option<QueuePair>,
     installed: Vec<Installed>,
+    ports: UdpPorts,
     receives_psp: bool,
+    /// Whether anything is opened.
     receives: bool,
+    /// Whether an inbound SA says what must not come in clear.
+    refuses: bool,
 }
 
 /// Where an SA got to.
@@ -93,49 +98,38 @@ impl<'a> Gate<'a> {
         parameters.capacity.frame_bytes = FRAME_BYTES;
         parameters.capacity.sa_slots = parameters.capacity.sa_slots.max(file.sas.len() as u64);
         let station = |number: u64| Station::open(name, &parameters, seed.wrapping_add(number));
-        let mut stations = vec![station(0)?];
-        let receives_psp = file.psp.as_ref().is_some_and(|psp| psp.receive);
-        if let Some(psp) = &file.psp {
-            let nic = &mut stations[0].nic;
-            match &psp.device_keys {
-                Some([first, second]) => {
-                    nic.psp_test_keys_load(PspDeviceKeys::new(&first.0, &second.0))
-                        .map_err(refused("psp"))?;
-                }
-                None => drop(nic.psp_rotate().map_err(refused("psp"))?),
-            }
-            let versions = if psp.receive { PSP_VERSIONS } else { 0 };
-            nic.psp_receive(versions, PSP_UDP_PORT).map_err(refused("psp"))?;
+        let mut first = station(0)?;
+        let receives_psp = first.receive_psp(file)?;
+        let ports = UdpPorts { psp: PSP_UDP_PORT, esp: file.esp_udp_port.unwrap_or(0) };
+        if first.nic.information().capabilities.protocol.udp_encapsulation() {
+            first.nic.set_esp_udp_port(file.esp_udp_port).map_err(device_error)?;
         }
+        let clear = match file.default {
+            DefaultAction::Pass => Some(first.queue_pair(true)?),
+            DefaultAction::Drop => None,
+        };
+        let mut stations = vec![first];
         let mut installed = Vec::with_capacity(file.sas.len());
         for (index, sa) in file.sas.iter().enumerate() {
             let place = format!("{}: sa \"{}\"", sa.place, sa.name);
-            installed.push(match &sa.protocol {
-                Protocol::Esp(esp) => {
-                    let configuration = esp_configuration(sa, esp, index as u32 + 1)?;
-                    let handle = stations[0].nic.install_sa(configuration).map_err(refused(&place))?;
-                    Installed::Esp { handle }
-                }
-                Protocol::Psp(psp) => {
-                    // IVs are of a device, not of an SA: an SA whose IVs are given has a device of its own.
-                    let station_of_sa = if let Some(iv) = psp.iv {
-                        let mut own = station(index as u64 + 1)?;
-                        own.nic.psp_test_iv_load(iv).map_err(refused(&place))?;
-                        stations.push(own);
-                        stations.len() - 1
-                    } else {
-                        0
-                    };
-                    let transmit = psp_transmit(sa.spi, psp, &mut stations[station_of_sa].queue, &place)?;
-                    Installed::Psp { station: station_of_sa, transmit, next_iv: psp.iv }
-                }
-            });
+            let mut at = 0;
+            if let Protocol::Psp(PspSa { iv: Some(iv), .. }) = sa.protocol {
+                // IVs are of a device, not of an SA: an SA whose IVs are given has a device of its own.
+                let mut own = station(index as u64 + 1)?;
+                own.nic.psp_test_iv_load(iv).map_err(refused(&place))?;
+                at = stations.len();
+                stations.push(own);
+            }
+            let (protection, progress) = stations[at].install(sa, index as u32 + 1, &place)?;
+            installed.push(Installed { station: at, protection, progress });
         }
         for station in &stations {
             station.wire.settle();
         }
-        let receives = receives_psp || file.sas.iter().any(|sa| sa.direction == Direction::In);
-        Ok(Gate { file, stations, installed, receives_psp, receives })
+        let mut inbound = file.sas.iter().filter(|sa| sa.direction == Direction::In);
+        let receives = receives_psp || inbound.clone().next().is_some();
+        let refuses = inbound.any(|sa| !sa.selector.is_all());
+        Ok(Gate { file, stations, clear, installed, ports, receives_psp, receives, refuses })
     }
 
     /// Takes one Ethernet frame through. More VLAN tags than the NIC knows go around it: they are put back.
@@ -157,46 +151,40 @@ impl<'a> Gate<'a> {
     }
 
     fn push_known(&mut self, frame: &[u8]) -> Result<Outcome> {
-        let received = packet::parse_receive(frame, packet::UdpPorts { psp: PSP_UDP_PORT, esp: 0 });
-        let protected = match received {
-            Ok(parsed) => parsed.protocol != packet::Protocol::Other,
-            Err(_) => false,
-        };
+        let received = packet::parse_receive(frame, self.ports);
+        let protected = received
+            .as_ref()
+            .is_ok_and(|parsed| matches!(parsed.protocol, packet::Protocol::Esp | packet::Protocol::Psp));
         if let Ok(parsed) = &received
             && self.opens(parsed)
         {
-            return self.open(frame);
+            return self.enter(frame, true);
         }
         let Ok(plain) = packet::parse_transmit(frame) else {
             // Whether an SA is due cannot be told from a broken frame, so it does not pass. The NIC says why.
-            return self.open(frame);
+            return self.enter(frame, true);
         };
-        if plain.ip_version != 0 {
-            let (source, destination) = addresses(&plain);
-            let taken_by = |direction: Direction| {
-                self.file
-                    .sas
-                    .iter()
-                    .position(|sa| sa.direction == direction && sa.selector.matches(source, destination))
-            };
-            if let Some(index) = taken_by(Direction::Out) {
-                return self.protect(index, frame);
-            }
-            if received.is_err() && self.receives {
-                return self.open(frame);
-            }
-            let due = self.file.sas.iter().any(|sa| {
-                sa.direction == Direction::In
-                    && !sa.selector.is_all()
-                    && sa.selector.matches(source, destination)
-            });
-            if due {
-                return if protected { self.open(frame) } else { Ok(Outcome::Dropped(CLEAR_REFUSED)) };
-            }
+        let outbound = |sa: &Sa| sa.direction == Direction::Out && sa.selector.matches(&plain);
+        if let Some(index) = self.file.sas.iter().position(outbound) {
+            return self.protect(index, frame);
         }
-        Ok(match self.file.default {
-            DefaultAction::Pass => Outcome::Unchanged(PASSED),
+        if received.is_err() && self.receives {
+            return self.enter(frame, true);
+        }
+        // A packet that is protected for somebody else is not taken for clear, unless it is one that an SA is due for.
+        let inbound =
+            |sa: &Sa| sa.direction == Direction::In && !sa.selector.is_all() && sa.selector.matches(&plain);
+        let enters = self.receives && (!protected || self.file.sas.iter().any(inbound));
+        let too_long = frame.len() as u64 > FRAME_BYTES && !self.refuses;
+        let outcome = match self.file.default {
+            _ if enters && !too_long => self.enter(frame, false)?,
+            DefaultAction::Pass if too_long => Outcome::Unchanged(PASSED),
+            DefaultAction::Pass => self.leave_in_clear(frame)?,
             DefaultAction::Drop => Outcome::Dropped(DROPPED_BY_DEFAULT),
+        };
+        Ok(match (self.file.default, outcome) {
+            (DefaultAction::Drop, Outcome::Unchanged(_)) => Outcome::Dropped(DROPPED_BY_DEFAULT),
+            (_, outcome) => outcome,
         })
     }
 
@@ -208,50 +196,55 @@ impl<'a> Gate<'a> {
             packet::Protocol::Esp => {
                 let (_, destination) = addresses(&parsed.plain);
                 self.file.sas.iter().any(|sa| {
+                    let Protocol::Esp(esp) = &sa.protocol else { return false };
                     sa.direction == Direction::In
                         && sa.spi == parsed.spi
                         && sa.destination().is_none_or(|wanted| wanted == destination)
+                        && esp.encapsulation.is_some() == parsed.udp_offset.is_some()
                 })
             }
         }
     }
 
+    /// A frame leaves by an outbound SA.
     fn protect(&mut self, index: usize, frame: &[u8]) -> Result<Outcome> {
-        let (station, protection) = match &self.installed[index] {
-            Installed::Esp { handle } => (0, Protection::Sa(*handle)),
-            Installed::Psp { station, transmit, .. } => (*station, Protection::PspKey(*transmit)),
-        };
-        let Station { queue, wire, .. } = &mut self.stations[station];
-        let mut buffer = queue.take_buffer().ok_or_else(|| device_error("no transmit buffer is free"))?;
-        match queue.fill(&mut buffer, frame) {
-            Ok(()) => {}
-            Err(QueueError::TooLong { .. }) => {
-                queue.give_back(buffer).map_err(device_error)?;
-                return Ok(Outcome::Dropped(Status::TooLong.name()));
-            }
-            Err(error) => return Err(device_error(error)),
-        }
-        let mut batch = vec![TransmitPacket { report: true, ..TransmitPacket::new(buffer, protection, 0) }];
-        queue.transmit(&mut batch).map_err(device_error)?;
-        wire.settle();
-        let mut completed = Vec::new();
-        queue.completed(&mut completed).map_err(device_error)?;
-        let mut sent = wire.take_sent();
-        let [ended] = completed.as_slice() else { return Ok(Outcome::Lost) };
-        if ended.status != Status::Ok {
+        let Installed { station, protection, progress } = &mut self.installed[index];
+        let Some(protection) = *protection else { return Ok(Outcome::Lost) };
+        let Station { queue, wire, .. } = &mut self.stations[*station];
+        let Sent { status, sequence, frames } = send(queue, wire, protection, frame)?;
+        if status != Some(Status::Ok) {
             // Whatever came out with it is not ours to write.
-            return Ok(if sent.is_empty() { Outcome::Dropped(ended.status.name()) } else { Outcome::Lost });
+            let name = status.filter(|_| frames.is_empty()).map(Status::name);
+            return Ok(name.map_or(Outcome::Lost, Outcome::Dropped));
         }
-        if let Installed::Psp { next_iv: Some(next), .. } = &mut self.installed[index] {
-            *next = ended.sequence.wrapping_add(1);
+        if let Progress::Iv(Some(next)) = progress {
+            *next = sequence.wrapping_add(1);
         }
-        match (sent.pop(), sent.is_empty()) {
-            (Some(frame), true) => Ok(Outcome::Out(PROTECTED, frame)),
+        let [frame]: [Vec<u8>; 1] = match frames.try_into() {
+            Ok(frame) => frame,
+            Err(_) => return Ok(Outcome::Lost),
+        };
+        Ok(Outcome::Out(PROTECTED, frame))
+    }
+
+    /// A frame leaves as it is.
+    fn leave_in_clear(&mut self, frame: &[u8]) -> Result<Outcome> {
+        let Some(queue) = &mut self.clear else { return Ok(Outcome::Lost) };
+        let Sent { status, frames, .. } = send(queue, &self.stations[0].wire, Protection::Clear, frame)?;
+        match (status, frames.as_slice()) {
+            // A line pads what is too short for it; the capture did not.
+            (Some(Status::Ok), [sent])
+                if sent.strip_prefix(frame).is_some_and(|padding| padding.iter().all(|byte| *byte == 0)) =>
+            {
+                Ok(Outcome::Unchanged(PASSED))
+            }
+            (Some(status), []) if status != Status::Ok => Ok(Outcome::Dropped(status.name())),
             _ => Ok(Outcome::Lost),
         }
     }
 
-    fn open(&mut self, frame: &[u8]) -> Result<Outcome> {
+    /// A frame comes in; `protected` says that it must not come in clear.
+    fn enter(&mut self, frame: &[u8], protected: bool) -> Result<Outcome> {
         let Station { queue, wire, .. } = &mut self.stations[0];
         wire.inject(frame);
         wire.settle();
@@ -261,28 +254,16 @@ impl<'a> Gate<'a> {
         let Some(packet) = received.pop() else {
             return Ok(drops.first().map_or(Outcome::Lost, |status| Outcome::Dropped(status.name())));
         };
-        let (status, protocol, cookie) = (packet.status(), packet.protocol(), packet.cookie());
+        let (status, protocol) = (packet.status(), packet.protocol());
         let mut opened = vec![0; packet.length()];
         queue.copy_out(packet, &mut opened).map_err(device_error)?;
-        if status != Status::Ok {
-            return Ok(Outcome::Dropped(status.name()));
-        }
-        match protocol {
-            // What the NIC takes for clear is judged by `push`, not here.
-            ReceivedProtocol::Clear => Ok(Outcome::Dropped(CLEAR_REFUSED)),
-            ReceivedProtocol::Psp => Ok(Outcome::Out(OPENED, opened)),
-            ReceivedProtocol::Esp => {
-                let sa = (cookie as usize).checked_sub(1).and_then(|index| self.file.sas.get(index));
-                let lets_out = sa.is_some_and(|sa| {
-                    sa.selector.is_all()
-                        || packet::parse_transmit(&opened).is_ok_and(|plain| {
-                            let (source, destination) = addresses(&plain);
-                            plain.ip_version != 0 && sa.selector.matches(source, destination)
-                        })
-                });
-                Ok(if lets_out { Outcome::Out(OPENED, opened) } else { Outcome::Dropped(SELECTOR_MISMATCH) })
-            }
-        }
+        Ok(match protocol {
+            _ if !received.is_empty() => Outcome::Lost,
+            _ if status != Status::Ok => Outcome::Dropped(status.name()),
+            ReceivedProtocol::Clear if !protected && opened == frame => Outcome::Unchanged(PASSED),
+            ReceivedProtocol::Clear => Outcome::Lost,
+            ReceivedProtocol::Esp | ReceivedProtocol::Psp => Outcome::Out(OPENED, opened),
+        })
     }
 
     /// Where each SA of the file got to.
@@ -290,14 +271,46 @@ impl<'a> Gate<'a> {
         let nic = &mut self.stations[0].nic;
         self.installed
             .iter()
-            .map(|installed| match installed {
-                Installed::Esp { handle } => {
-                    Ok(Advanced::Sequence(nic.query_sa(*handle).map_err(device_error)?.sequence))
+            .map(|installed| match installed.progress {
+                Progress::Sequence(handle) => {
+                    Ok(Advanced::Sequence(nic.query_sa(handle).map_err(device_error)?.sequence))
                 }
-                Installed::Psp { next_iv, .. } => Ok(Advanced::Iv(*next_iv)),
+                Progress::Iv(next) => Ok(Advanced::Iv(next)),
             })
             .collect()
     }
+}
+
+/// What came of a frame that the driver was given.
+struct Sent {
+    /// `None` if the driver never heard of it again.
+    status: Option<Status>,
+    sequence: u64,
+    /// What the wire saw.
+    frames: Vec<Vec<u8>>,
+}
+
+/// Sends a frame, and waits until all is done.
+fn send(queue: &mut QueuePair, wire: &Wire, protection: Protection, frame: &[u8]) -> Result<Sent> {
+    let mut buffer = queue.take_buffer().ok_or_else(|| device_error("no transmit buffer is free"))?;
+    match queue.fill(&mut buffer, frame) {
+        Ok(()) => {}
+        Err(QueueError::TooLong { .. }) => {
+            queue.give_back(buffer).map_err(device_error)?;
+            return Ok(Sent { status: Some(Status::TooLong), sequence: 0, frames: Vec::new() });
+        }
+        Err(error) => return Err(device_error(error)),
+    }
+    let mut batch = vec![TransmitPacket { report: true, ..TransmitPacket::new(buffer, protection, 0) }];
+    queue.transmit(&mut batch).map_err(device_error)?;
+    wire.settle();
+    let mut completed = Vec::new();
+    queue.completed(&mut completed).map_err(device_error)?;
+    let (status, sequence) = match completed.as_slice() {
+        [ended] => (Some(ended.status), ended.sequence),
+        _ => (None, 0),
+    };
+    Ok(Sent { status, sequence, frames: wire.take_sent() })
 }
 
 impl Station {
@@ -305,15 +318,63 @@ impl Station {
         let opened = device::open(name, parameters, seed)?;
         let mut nic = opened.nic;
         let wire = opened.wire.ok_or_else(|| device_error("has no wire side that a capture could use"))?;
-        let options = QueuePairOptions {
-            stride: 64,
-            transmit_slots: SLOTS,
-            receive_slots: SLOTS,
-            buffer_bytes: BUFFER_BYTES,
-            ..QueuePairOptions::default()
-        };
-        let queue = nic.create_queue_pair(options).map_err(device_error)?;
+        let queue = nic.create_queue_pair(queue_options(false)).map_err(device_error)?;
         Ok(Station { nic, queue, wire })
+    }
+
+    fn queue_pair(&mut self, clear_allowed: bool) -> Result<QueuePair> {
+        self.nic.create_queue_pair(queue_options(clear_allowed)).map_err(device_error)
+    }
+
+    /// Sets up what `[psp]` says. Gives whether PSP is opened.
+    fn receive_psp(&mut self, file: &SaFile) -> Result<bool> {
+        let Some(psp) = &file.psp else { return Ok(false) };
+        match &psp.device_keys {
+            Some([first, second]) => {
+                let keys = PspDeviceKeys::new(&first.0, &second.0);
+                self.nic.psp_test_keys_load(keys).map_err(refused("psp"))?;
+            }
+            None => drop(self.nic.psp_rotate().map_err(refused("psp"))?),
+        }
+        let versions = match psp.receive {
+            Receive::All => self.nic.information().capabilities.protocol.psp_versions(),
+            Receive::These(versions) => versions,
+        };
+        self.nic.psp_receive(versions, PSP_UDP_PORT).map_err(refused("psp"))?;
+        Ok(versions != 0)
+    }
+
+    fn install(&mut self, sa: &Sa, cookie: u32, place: &str) -> Result<(Option<Protection>, Progress)> {
+        match &sa.protocol {
+            Protocol::Esp(esp) => {
+                let handle =
+                    self.nic.install_sa(esp_configuration(sa, esp, cookie)?).map_err(refused(place))?;
+                let protection = (sa.direction == Direction::Out).then_some(Protection::Sa(handle));
+                Ok((protection, Progress::Sequence(handle)))
+            }
+            // The S and D bits are told a packet, with its key.
+            Protocol::Psp(psp) if psp.sample || psp.drop => {
+                let transmit = psp_transmit(sa.spi, psp, &mut self.queue, place)?;
+                Ok((Some(Protection::PspKey(transmit)), Progress::Iv(psp.iv)))
+            }
+            Protocol::Psp(psp) => {
+                let configuration = psp_configuration(sa.spi, psp, place)?;
+                let handle = self.nic.install_psp_sa(configuration).map_err(refused(place))?;
+                Ok((Some(Protection::Sa(handle)), Progress::Iv(psp.iv)))
+            }
+        }
+    }
+}
+
+/// Slots with room for a PSP key and a cookie.
+fn queue_options(clear_allowed: bool) -> QueuePairOptions {
+    QueuePairOptions {
+        stride: 128,
+        transmit_slots: SLOTS,
+        receive_slots: SLOTS,
+        buffer_bytes: BUFFER_BYTES,
+        clear_allowed,
+        ..QueuePairOptions::default()
     }
 }
 
@@ -347,39 +408,50 @@ fn esp_configuration(sa: &Sa, esp: &Esp, cookie: u32) -> Result<SaConfiguration>
     let mut salt = Salt([0; 4]);
     salt.0.iter_mut().zip(esp.salt.expose()).for_each(|(to, from)| *to = *from);
     let outbound = sa.direction == Direction::Out;
-    let outer = esp.tunnel.as_ref().filter(|_| outbound).map(|tunnel| OuterHeader {
-        ttl: Some(tunnel.ttl),
-        // An IPv6 header has no such bit.
-        df: if tunnel.source.is_ipv4() { tunnel.df } else { DfPolicy::Copy },
-        dscp: match tunnel.dscp {
-            Dscp::Copy => None,
-            Dscp::Set(dscp) => Some(dscp),
-        },
-        flow_label: FlowLabel::Fixed(tunnel.flow_label),
-        ..OuterHeader::new(tunnel.source, tunnel.destination)
-    });
     let key = secret_key(esp.key.expose(), &sa.place)?;
+    let beet = esp.mode == Mode::Beet;
+    let selector = sa.selector.of_device().filter(|_| beet || !outbound);
     Ok(SaConfiguration {
+        icv_bytes: esp.icv_bytes,
+        implicit_iv: esp.implicit_iv,
         esn: esp.esn,
         sequence: esp.sequence,
         replay_window: if outbound { 0 } else { esp.replay_window },
         destination: sa.destination().filter(|_| !outbound),
-        outer,
+        outer: esp.outer.filter(|_| beet || outbound),
+        encapsulation: esp.encapsulation,
+        selector,
+        check_selector: !outbound && selector.is_some(),
+        refuse_clear: !outbound && selector.is_some(),
+        protect_destination_options: outbound && esp.protect_destination_options,
+        tfc_bytes: if outbound { esp.tfc_bytes } else { 0 },
         cookie,
         ..SaConfiguration::new(sa.direction, esp.mode, esp.cipher, key, salt, sa.spi)
+    })
+}
+
+fn psp_configuration(spi: u32, psp: &PspSa, place: &str) -> Result<PspSaConfiguration> {
+    Ok(PspSaConfiguration {
+        mode: psp.mode,
+        outer: psp.outer,
+        crypt_offset: psp.crypt_offset,
+        source_port: psp.source_port,
+        virtualization_cookie: psp.virtualization_cookie,
+        ..PspSaConfiguration::new(psp.version, secret_key(psp.key.expose(), place)?, spi)
     })
 }
 
 fn psp_transmit(spi: u32, psp: &PspSa, queue: &mut QueuePair, place: &str) -> Result<PspTransmit> {
     let key = secret_key(psp.key.expose(), place)?;
     let id = queue.add_psp_key(psp.version, spi, &key).map_err(refused(place))?;
-    let source_port = match psp.source_port_policy {
-        SourcePortPolicy::Entropy => SourcePort::Entropy,
-        SourcePortPolicy::PortsXor => SourcePort::PortsXor,
-        SourcePortPolicy::Fixed => SourcePort::Fixed(psp.source_port),
-        SourcePortPolicy::Table => SourcePort::Table,
-    };
-    Ok(PspTransmit { crypt_offset: psp.crypt_offset, source_port, ..PspTransmit::new(id) })
+    Ok(PspTransmit {
+        crypt_offset: psp.crypt_offset,
+        source_port: psp.source_port,
+        sample: psp.sample,
+        drop: psp.drop,
+        cookie: psp.virtualization_cookie,
+        ..PspTransmit::new(id)
+    })
 }
 
 /// Source and destination of an IP packet.

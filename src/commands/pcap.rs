@@ -1,10 +1,11 @@
 //! `pcap`: a capture's packets through driver and NIC.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use cryptonic_regs::Status;
 use cryptonic_regs::admin::Direction;
 use cryptonic_wire::packet;
 use serde_json::json;
@@ -16,7 +17,7 @@ use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::output::{self, Interrupt, OutputFile, Paint};
 use crate::report::grouped;
-use crate::sa_file::{Protocol, SaFile};
+use crate::sa_file::{Esp, Protocol, SaFile, is_gmac};
 
 /// Flows that a hint names.
 const FLOWS_SHOWN: usize = 10;
@@ -26,6 +27,10 @@ const ETHERNET_BYTES: usize = 14;
 /// What Wireshark leaves undone or takes amiss by default. PSP sends UDP checksums of 0 over IPv6 too (RFC 6935).
 const WIRESHARK_PREFERENCES: [&str; 3] =
     ["esp.enable_encryption_decode", "esp.enable_authentication_check", "udp.ignore_ipv6_zero_checksum"];
+/// Verdicts of packets that no SA took.
+const UNMATCHED: [&str; 2] = [gate::DROPPED_BY_DEFAULT, Status::ClearNotAccepted.name()];
+/// The UDP port of ESP (RFC 3948), for naming a flow.
+const ESP_UDP_PORT: u16 = 4500;
 /// Shows the fields of PSP packets in Wireshark and tshark.
 const PSP_DISSECTOR: &str = include_str!("../wireshark/psp.lua");
 
@@ -211,23 +216,27 @@ impl Tally {
     /// Remembers what kind of packet it was, until one is taken by an SA.
     fn see(&mut self, outcome: &Outcome, frame: &[u8]) {
         match outcome {
-            Outcome::Unchanged(_) | Outcome::Dropped(gate::DROPPED_BY_DEFAULT | gate::CLEAR_REFUSED) => {
-                let flow = flow(frame);
-                if self.flows.len() < FLOWS_KEPT || self.flows.contains_key(&flow) {
-                    *self.flows.entry(flow).or_insert(0) += 1;
-                }
-            }
+            Outcome::Unchanged(_) => self.see_flow(frame),
+            Outcome::Dropped(verdict) if UNMATCHED.contains(verdict) => self.see_flow(frame),
             _ => {
                 self.matched = true;
                 self.flows = HashMap::new();
             }
         }
     }
+
+    fn see_flow(&mut self, frame: &[u8]) {
+        let flow = flow(frame);
+        if self.flows.len() < FLOWS_KEPT || self.flows.contains_key(&flow) {
+            *self.flows.entry(flow).or_insert(0) += 1;
+        }
+    }
 }
 
 /// A packet's flow in words.
 fn flow(frame: &[u8]) -> String {
-    let parsed = packet::parse_receive(frame, packet::UdpPorts::default());
+    let ports = packet::UdpPorts { esp: ESP_UDP_PORT, ..packet::UdpPorts::default() };
+    let parsed = packet::parse_receive(frame, ports);
     let plain = match &parsed {
         Ok(parsed) => Some(parsed.plain),
         Err(_) => packet::parse_transmit(frame).ok(),
@@ -269,8 +278,10 @@ fn hint(tally: &Tally, file: &SaFile) -> Option<String> {
         let _ = match sa.direction {
             Direction::Out => write!(text, "\n  out {}: {}", sa.name, sa.selector),
             Direction::In => {
+                let in_udp = if sa.is_in_udp() { " in UDP" } else { "" };
                 let to = sa.destination().map(|address| format!(" to {address}")).unwrap_or_default();
-                write!(text, "\n  in  {}: {} SPI {:#010x}{to}", sa.name, sa.protocol.name(), sa.spi)
+                let protocol = sa.protocol.name();
+                write!(text, "\n  in  {}: {protocol} SPI {:#010x}{in_udp}{to}", sa.name, sa.spi)
             }
         };
     }
@@ -349,8 +360,17 @@ fn write_wireshark(folder: &Path, file: &SaFile, capture: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, &error))?;
     let mut table = Zeroizing::new(String::new());
     let mut options = Zeroizing::new(String::new());
+    let mut ports = BTreeSet::new();
     for sa in &file.sas {
         let Protocol::Esp(esp) = &sa.protocol else { continue };
+        if let Some(udp) = &esp.encapsulation
+            && udp.destination_port != ESP_UDP_PORT
+        {
+            ports.insert(udp.destination_port);
+        }
+        if !wireshark_decrypts(esp) {
+            continue;
+        }
         let key = Zeroizing::new(hex::encode(esp.key.expose()));
         let salt = Zeroizing::new(hex::encode(esp.salt.expose()));
         // Fields that Wireshark has since 4.4, which follows the high half on from the first packet's. 4.0 discards them
@@ -359,8 +379,8 @@ fn write_wireshark(folder: &Path, file: &SaFile, capture: &Path) -> Result<()> {
         let extended = if esp.esn { format!(r#","64-bit","{first_high_half:#x}""#) } else { String::new() };
         for family in ["IPv4", "IPv6"] {
             let row = Zeroizing::new(format!(
-                r#""{family}","*","*","{:#010x}","AES-GCM with 16 octet ICV [RFC4106]","0x{}{}","NULL",""{extended}"#,
-                sa.spi, *key, *salt
+                r#""{family}","*","*","{:#010x}","AES-GCM with {} octet ICV [RFC4106]","0x{}{}","NULL",""{extended}"#,
+                sa.spi, esp.icv_bytes, *key, *salt
             ));
             let _ = writeln!(table, "{}", *row);
             let _ = write!(options, " \\\n  -o 'uat:esp_sa:{}'", *row);
@@ -371,6 +391,9 @@ fn write_wireshark(folder: &Path, file: &SaFile, capture: &Path) -> Result<()> {
     for name in WIRESHARK_PREFERENCES {
         let _ = writeln!(preferences, "{name}: TRUE");
         let _ = write!(switches, " -o {name}:TRUE");
+    }
+    for port in ports {
+        let _ = write!(switches, " -d udp.port=={port},udpencap");
     }
     let dissector = folder.join("psp.lua");
     let script = format!("-X lua_script:{}", shell_word(&dissector));
@@ -385,6 +408,11 @@ fn write_wireshark(folder: &Path, file: &SaFile, capture: &Path) -> Result<()> {
     OutputFile::write_whole(&folder.join("preferences"), preferences.as_bytes())?;
     OutputFile::write_whole(&dissector, PSP_DISSECTOR.as_bytes())?;
     OutputFile::write_secret(&folder.join("command.txt"), command.as_bytes())
+}
+
+/// Whether Wireshark knows the algorithm: neither AES-GMAC (RFC 4543) nor an IV that is not sent (RFC 8750).
+fn wireshark_decrypts(esp: &Esp) -> bool {
+    !is_gmac(esp.cipher) && !esp.implicit_iv
 }
 
 /// A path as one word of a shell's command line.

@@ -10,8 +10,9 @@ use super::traffic::{Bench, Settings};
 use crate::capture::{self, Format};
 use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
+use crate::flow;
 use crate::output::{self, OutputFile, Paint};
-use crate::workload::{self, Sizes};
+use crate::workload::Sizes;
 
 /// Enough to keep the line busy while a host looks the other way.
 const TRANSMIT_SLOTS: u32 = 512;
@@ -65,7 +66,7 @@ pub(crate) struct RunArguments {
     /// Bytes of a frame with its FCS: 64 to 9018, `imix` (7 of 64 to 4 of 594 to 1 of 1518), or `mix`
     #[arg(long, default_value = "imix", value_name = "BYTES")]
     size: String,
-    /// Flows to send instead of ESP tunnel, ESP transport and PSP; the format stands in docs/workload.md
+    /// Flows to send instead of some of every form of ESP and PSP; the format stands in docs/workload.md
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
     /// Parser of the NICs
@@ -89,8 +90,8 @@ pub(crate) fn run(arguments: &RunArguments, as_json: bool) -> Result<()> {
         return Err(Error::at("--packets", "wants at least 1"));
     }
     let flows = match &arguments.workload {
-        Some(path) => workload::read_flows(path, &sizes)?,
-        None => workload::default_flows(&sizes),
+        Some(path) => flow::read_flows(path, &sizes)?,
+        None => flow::default_flows(&sizes),
     };
     let parameters = arguments.model.parameters()?;
     let wire = arguments

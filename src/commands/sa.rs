@@ -3,12 +3,12 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use cryptonic_regs::admin::Mode;
+use cryptonic_driver::SourcePort;
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::output::{self, OutputFile, Paint};
-use crate::sa_file::{DefaultAction, Protocol, Sa, SaFile, template};
+use crate::sa_file::{DefaultAction, Protocol, Psp, Receive, Sa, SaFile, template};
 
 /// Checks a file and says what it holds.
 pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
@@ -22,7 +22,7 @@ pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
         return output::print_json(&json!({
             "file": path.display().to_string(),
             "default": default,
-            "psp_receive": file.psp.as_ref().is_some_and(|psp| psp.receive),
+            "psp_receive": file.psp.as_ref().is_some_and(Psp::receives),
             "sas": sas,
             "notes": file.notes,
         }));
@@ -32,7 +32,7 @@ pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
     for sa in &file.sas {
         let _ = writeln!(
             text,
-            "{:<12} {:<3} {:<4} {:#010x}  {:<22} {}",
+            "{:<12} {:<3} {:<4} {:#010x}  {:<30} {}",
             sa.name,
             sa.direction.name(),
             sa.protocol.name(),
@@ -42,7 +42,17 @@ pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
         );
     }
     if let Some(psp) = &file.psp {
-        let receive = if psp.receive { "PSP packets are opened" } else { "PSP packets are not opened" };
+        let receive = match psp.receive {
+            Receive::All => "PSP packets are opened".to_owned(),
+            Receive::These(0) => "PSP packets are not opened".to_owned(),
+            Receive::These(mask) => {
+                let versions: Vec<String> = (0..4)
+                    .filter(|version| mask & 1 << version != 0)
+                    .map(|version| version.to_string())
+                    .collect();
+                format!("PSP packets of version {} are opened", versions.join(", "))
+            }
+        };
         let keys = if psp.device_keys.is_some() {
             "with the device keys given"
         } else {
@@ -62,13 +72,26 @@ pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
 }
 
 fn summary(sa: &Sa) -> String {
+    let mode = sa.mode().name();
     match &sa.protocol {
         Protocol::Esp(esp) => {
-            let cipher = esp.cipher.name().replace('_', "-");
-            let esn = if esp.esn { " esn" } else { "" };
-            format!("{} {cipher}{esn}", esp.mode.name())
+            let mut text = format!("{mode} {}", esp.cipher.name().replace('_', "-"));
+            for (is, what) in [
+                (esp.icv_bytes != 16, format!(" icv {}", esp.icv_bytes)),
+                (esp.implicit_iv, " implicit iv".to_owned()),
+                (esp.esn, " esn".to_owned()),
+                (esp.encapsulation.is_some(), " in udp".to_owned()),
+            ] {
+                if is {
+                    text.push_str(&what);
+                }
+            }
+            text
         }
-        Protocol::Psp(psp) => format!("version {} offset {}", psp.version, psp.crypt_offset),
+        Protocol::Psp(psp) => {
+            let cookie = if psp.virtualization_cookie.is_some() { " cookie" } else { "" };
+            format!("{mode} version {} offset {}{cookie}", psp.version, psp.crypt_offset)
+        }
     }
 }
 
@@ -77,30 +100,44 @@ fn as_json_object(sa: &Sa) -> serde_json::Value {
         "name": sa.name,
         "direction": sa.direction.name(),
         "protocol": sa.protocol.name(),
+        "mode": sa.mode().name(),
         "spi": sa.spi,
         "selector": {
             "src": sa.selector.source.map(|prefix| prefix.to_string()),
             "dst": sa.selector.destination.map(|prefix| prefix.to_string()),
+            "protocol": sa.selector.protocol,
         },
     });
-    match &sa.protocol {
+    let outer = match &sa.protocol {
         Protocol::Esp(esp) => {
-            object["mode"] = esp.mode.name().into();
             object["cipher"] = esp.cipher.name().replace('_', "-").into();
+            object["icv"] = esp.icv_bytes.into();
+            object["implicit_iv"] = esp.implicit_iv.into();
             object["esn"] = esp.esn.into();
             object["sequence"] = esp.sequence.into();
             object["replay_window"] = esp.replay_window.into();
-            if let Some(tunnel) = &esp.tunnel {
-                object["tunnel"] =
-                    json!({ "src": tunnel.source.to_string(), "dst": tunnel.destination.to_string() });
+            object["tfc"] = esp.tfc_bytes.into();
+            if let Some(udp) = &esp.encapsulation {
+                object["udp_encap"] =
+                    json!({ "src_port": udp.source_port, "dst_port": udp.destination_port });
             }
+            esp.outer
         }
         Protocol::Psp(psp) => {
-            object["mode"] = Mode::Transport.name().into();
             object["version"] = psp.version.into();
             object["crypt_offset"] = psp.crypt_offset.into();
-            object["src_port"] = psp.source_port_policy.name().into();
+            object["src_port"] = match psp.source_port {
+                SourcePort::Entropy => "entropy".into(),
+                SourcePort::PortsXor => "ports-xor".into(),
+                SourcePort::Table => "table".into(),
+                SourcePort::Fixed(port) => port.into(),
+            };
+            object["cookie"] = psp.virtualization_cookie.is_some().into();
+            psp.outer
         }
+    };
+    if let Some(outer) = outer {
+        object["tunnel"] = json!({ "src": outer.source.to_string(), "dst": outer.destination.to_string() });
     }
     object
 }

@@ -7,20 +7,23 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use cryptonic_driver::{
-    Direction, Nic, OuterHeader, PspTransmit, QueuePair, QueuePairOptions, Received, SaConfiguration, Salt,
-    SecretKey, Status, TransmitPacket, Transmitted,
+    Direction, Nic, OuterHeader, PspSaConfiguration, PspTransmit, QueuePair, QueuePairOptions, Received,
+    SaConfiguration, SaHandle, Salt, SecretKey, Selector, Status, TransmitPacket, Transmitted,
+    UdpEncapsulation,
 };
 use cryptonic_hwmodel::Parameters;
 use cryptonic_pci::Time;
-use cryptonic_regs::admin::{Cipher, Mode};
+use cryptonic_regs::admin::Mode;
 
 use super::run::{ModelArguments, parameters_json};
 use crate::capture;
 use crate::device::{Pair, Reading};
 use crate::error::{Error, Result};
+use crate::flow::{Descriptor, EspForm, Flow, Protection, PspForm};
 use crate::output::{self, Interrupt};
 use crate::report::{FlowReport, Report};
-use crate::workload::{self, Flow, Protection, Random, Stream};
+use crate::sa_file::{CIPHERS, PSP_UDP_PORT};
+use crate::workload::{self, Random, Stream};
 
 /// Packets the driver is handed at a time.
 const BATCH: usize = 64;
@@ -28,10 +31,12 @@ const BATCH: usize = 64;
 const LOOPS_PER_LOOK: u64 = 1024;
 /// Modelled time without any progress after which a run gives up.
 const PATIENCE: Time = Time::from_milliseconds(20);
-/// The UDP port of PSP.
-const PSP_UDP_PORT: u16 = 1000;
-/// PSP versions 0 and 1.
-const PSP_VERSIONS: u8 = 0b11;
+/// A scattered frame's headers: those of Ethernet, IPv4 and TCP.
+pub(crate) const SCATTERED_HEAD_BYTES: usize = 54;
+/// Packets alone before those that count: they fetch the contexts of the SAs.
+const WARM_UP: u64 = 2;
+/// Receive slots of a queue pair that only sends.
+const IDLE_SLOTS: u32 = 2;
 /// SPIs of the ESP SAs begin here.
 const FIRST_SPI: u32 = 0x1000;
 const REPLAY_WINDOW: u32 = 1024;
@@ -49,6 +54,8 @@ pub(crate) struct Settings<'a> {
 struct Lane {
     stream: Stream,
     flow: usize,
+    /// Which of its side's queues it leaves by.
+    queue: usize,
     protection: cryptonic_driver::Protection,
     sent: u32,
     /// Number of the packet that is due next at the far end.
@@ -57,15 +64,22 @@ struct Lane {
     verified: u64,
 }
 
+/// A queue pair, and what is about to leave by it.
+struct Queue {
+    pair: QueuePair,
+    descriptor: Descriptor,
+    batch: Vec<TransmitPacket>,
+}
+
 /// One NIC and what its host does.
 struct Side {
     nic: Nic,
-    queue: QueuePair,
+    /// One for each kind of descriptor. Everything is received by the first.
+    queues: Vec<Queue>,
     /// Indices of the lanes that leave from here, as often as their weight says.
     schedule: Vec<u32>,
     next: usize,
     left: u64,
-    batch: Vec<TransmitPacket>,
     completed: Vec<Transmitted>,
     received: Vec<Received>,
     buffer: Vec<u8>,
@@ -81,6 +95,17 @@ pub(crate) struct Bench {
     lanes: Vec<Lane>,
     flows: Vec<FlowReport>,
     wire: Option<Rc<RefCell<WireCapture>>>,
+}
+
+/// What packets cost and took that were sent one at a time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Alone {
+    pub(crate) verified: u64,
+    /// PCI Express bytes of the sending NIC: to the device, to the host.
+    pub(crate) pcie_bytes: (u64, u64),
+    /// Means.
+    pub(crate) first_byte_ns: f64,
+    pub(crate) latency_ns: f64,
 }
 
 /// The capture of the cable, and what went wrong with it first.
@@ -105,7 +130,8 @@ impl Bench {
         let mut sides = Vec::new();
         for mut nic in nics {
             nic.psp_rotate().map_err(device_error)?;
-            nic.psp_receive(PSP_VERSIONS, PSP_UDP_PORT).map_err(device_error)?;
+            let versions = nic.information().capabilities.protocol.psp_versions();
+            nic.psp_receive(versions, PSP_UDP_PORT).map_err(device_error)?;
             sides.push(nic);
         }
 
@@ -127,16 +153,34 @@ impl Bench {
                 format_args!("frames of {longest} bytes; capacity.frame_bytes is {limit}"),
             ));
         }
-        let options = QueuePairOptions {
-            stride: 64,
-            transmit_slots: settings.transmit_slots,
-            receive_slots: settings.transmit_slots * 2,
-            buffer_bytes: longest.next_power_of_two().clamp(2048, 16_384) as u32,
-            ..QueuePairOptions::default()
-        };
-        let mut queues = Vec::new();
-        for nic in &mut sides {
-            queues.push(nic.create_queue_pair(options).map_err(device_error)?);
+        let buffer_bytes = longest.next_power_of_two().clamp(2048, 16_384) as u32;
+        let mut queues = [Vec::new(), Vec::new()];
+        for (way, nic) in sides.iter_mut().enumerate() {
+            let mut descriptors: Vec<Descriptor> = Vec::new();
+            for (flow, ..) in streams.iter().filter(|(_, of, _)| *of == way) {
+                if !descriptors.contains(&flows[*flow].descriptor) {
+                    descriptors.push(flows[*flow].descriptor);
+                }
+            }
+            if descriptors.is_empty() {
+                // A side that sends nothing still receives.
+                descriptors.push(Descriptor::STRIDE_64);
+            }
+            for descriptor in descriptors {
+                let (inline, push) = descriptor.policies();
+                let first = queues[way].is_empty();
+                let options = QueuePairOptions {
+                    stride: descriptor.stride,
+                    transmit_slots: settings.transmit_slots,
+                    receive_slots: if first { settings.transmit_slots * 2 } else { IDLE_SLOTS },
+                    buffer_bytes,
+                    inline,
+                    push,
+                    ..QueuePairOptions::default()
+                };
+                let pair = nic.create_queue_pair(options).map_err(device_error)?;
+                queues[way].push(Queue { pair, descriptor, batch: Vec::with_capacity(BATCH) });
+            }
         }
         let mut lanes = Vec::with_capacity(streams.len());
         let mut weights = [Vec::new(), Vec::new()];
@@ -144,32 +188,24 @@ impl Bench {
         for (flow_index, way, stream) in streams {
             let flow = &flows[flow_index];
             let lane = lanes.len() as u32;
+            let queue = queues[way].iter().position(|queue| queue.descriptor == flow.descriptor).unwrap_or(0);
             let protection = match flow.protection {
-                Protection::Psp { version, crypt_offset } => {
-                    let allocated = sides[1 - way].psp_allocate(version, 1).map_err(device_error)?;
-                    let psp = allocated.first().ok_or_else(|| device_error("no SPI was allocated"))?;
-                    let key =
-                        queues[way].add_psp_key(psp.version, psp.spi, &psp.key).map_err(device_error)?;
-                    psp_lanes[1 - way].insert(psp.spi, lane);
-                    cryptonic_driver::Protection::PspKey(PspTransmit {
-                        crypt_offset,
-                        ..PspTransmit::new(key)
-                    })
+                Protection::Psp(form) => {
+                    let pair = &mut queues[way][queue].pair;
+                    let (spi, protection) = psp(&mut sides, pair, way, lane, form)?;
+                    psp_lanes[1 - way].insert(spi, lane);
+                    protection
                 }
-                Protection::EspTunnel { cipher, esn, outer_ipv6 } => {
-                    let tunnel = Some(outer_header(lane, way, outer_ipv6));
-                    let sa = esp(&mut sides, way, lane, (Mode::Tunnel, cipher, esn), tunnel, &mut random)?;
-                    cryptonic_driver::Protection::Sa(sa)
-                }
-                Protection::EspTransport { cipher, esn } => {
-                    let sa = esp(&mut sides, way, lane, (Mode::Transport, cipher, esn), None, &mut random)?;
-                    cryptonic_driver::Protection::Sa(sa)
+                Protection::Esp(form) => {
+                    let inner = [way, 1 - way].map(|side| workload::address(flow.ipv6, lane as usize, side));
+                    cryptonic_driver::Protection::Sa(esp(&mut sides, way, lane, form, inner, &mut random)?)
                 }
             };
             weights[way].push((lane, flow.weight));
             lanes.push(Lane {
                 stream,
                 flow: flow_index,
+                queue,
                 protection,
                 sent: 0,
                 due: 0,
@@ -183,16 +219,15 @@ impl Bench {
         let first = (u128::from(settings.packets) * u128::from(totals[0]) / u128::from(all.max(1))) as u64;
         let mut left = [first, settings.packets - first];
         let sides = sides.into_iter().zip(queues).zip(weights).zip(psp_lanes).zip(&mut left).map(
-            |((((nic, queue), weights), psp_lanes), left)| {
+            |((((nic, queues), weights), psp_lanes), left)| {
                 let order =
                     workload::schedule(&weights.iter().map(|(_, weight)| *weight).collect::<Vec<_>>());
                 Side {
                     nic,
-                    queue,
+                    queues,
                     schedule: order.iter().map(|index| weights[*index as usize].0).collect(),
                     next: 0,
                     left: *left,
-                    batch: Vec::with_capacity(BATCH),
                     completed: Vec::with_capacity(BATCH),
                     received: Vec::with_capacity(2 * BATCH),
                     buffer: vec![0; 16_384],
@@ -234,7 +269,7 @@ impl Bench {
         let mut progress = (0, before.now);
         loop {
             // The host that is behind acts next; hosts that are level take turns.
-            let times = [self.sides[0].queue.time(), self.sides[1].queue.time()];
+            let times = [self.sides[0].time(), self.sides[1].time()];
             let host = if times[0] == times[1] { 1 - last } else { usize::from(times[1] < times[0]) };
             last = host;
             let sent = self.sides[host].send(&mut self.lanes, &mut report)?;
@@ -242,10 +277,10 @@ impl Bench {
             idle[host] = !sent && !taken;
             let other_is_due = !idle[1 - host] && times[1 - host] <= times[host];
             if idle[host] && !other_is_due {
-                if !self.sides.iter().any(|side| side.left > 0 || side.queue.in_flight() > 0) {
+                if !self.sides.iter().any(|side| side.left > 0 || side.in_flight() > 0) {
                     break;
                 }
-                self.sides[host].queue.relax();
+                self.sides[host].nic.relax();
                 idle = [false; 2];
             }
             loops += 1;
@@ -271,13 +306,39 @@ impl Bench {
             if drained && taken == [false, false] {
                 break;
             }
-            self.sides[0].queue.relax();
+            self.sides[0].nic.relax();
         }
         report.wall_seconds = started.elapsed().as_secs_f64();
         let after = self.pair.read();
         bar.finish_and_clear();
         self.conclude(&mut report, &before, &after, &drops_before)?;
         Ok(report)
+    }
+
+    /// Sends packets from the first NIC one at a time, each when the one before has arrived, after a few to warm up.
+    pub(crate) fn run_alone(&mut self, packets: u64) -> Result<Alone> {
+        let mut report = Report::default();
+        let mut alone = Alone::default();
+        for number in 0..WARM_UP + packets {
+            self.pair.settle();
+            self.pair.reset_latencies();
+            let before = self.pair.read().pcie_bytes[0];
+            self.sides[0].left = 1;
+            self.sides[0].send(&mut self.lanes, &mut report)?;
+            self.pair.settle();
+            let after = self.pair.read().pcie_bytes[0];
+            let verified = report.packets_verified;
+            self.take(0, &mut report)?;
+            self.take(1, &mut report)?;
+            if number >= WARM_UP {
+                alone.verified += report.packets_verified - verified;
+                alone.pcie_bytes.0 += after.0 - before.0;
+                alone.pcie_bytes.1 += after.1 - before.1;
+                alone.first_byte_ns += self.pair.first_bytes().mean().nanoseconds() / packets as f64;
+                alone.latency_ns += self.pair.latencies().max().nanoseconds() / packets as f64;
+            }
+        }
+        Ok(alone)
     }
 
     /// Packets that did not end well, by reason, as both NICs count them.
@@ -297,10 +358,12 @@ impl Bench {
     fn take(&mut self, index: usize, report: &mut Report) -> Result<bool> {
         let Bench { sides, lanes, .. } = self;
         let side = &mut sides[index];
-        side.queue.completed(&mut side.completed).map_err(device_error)?;
+        for queue in &mut side.queues {
+            queue.pair.completed(&mut side.completed).map_err(device_error)?;
+        }
         let ended = !side.completed.is_empty();
         side.completed.clear();
-        side.queue.receive(&mut side.received, 2 * BATCH).map_err(device_error)?;
+        side.queues[0].pair.receive(&mut side.received, 2 * BATCH).map_err(device_error)?;
         let mut received = std::mem::take(&mut side.received);
         let any = !received.is_empty();
         for packet in received.drain(..) {
@@ -322,8 +385,10 @@ impl Bench {
         let latencies = self.pair.latencies();
         report.latency_ns =
             [latencies.quantile(0.5), latencies.quantile(0.99), latencies.max()].map(Time::nanoseconds);
-        report.pcie_bytes =
-            (after.pcie_bytes.0 - before.pcie_bytes.0, after.pcie_bytes.1 - before.pcie_bytes.1);
+        for (nic, bytes) in report.pcie_bytes.iter_mut().enumerate() {
+            let (before, after) = (before.pcie_bytes[nic], after.pcie_bytes[nic]);
+            *bytes = (after.0 - before.0, after.1 - before.1);
+        }
         for (index, (name, _)) in after.busy[0].iter().enumerate() {
             let share = |nic: usize| {
                 let span = after.busy[nic][index].1.since(before.busy[nic][index].1);
@@ -360,31 +425,58 @@ impl Bench {
 }
 
 impl Side {
+    fn time(&self) -> Time {
+        self.nic.time()
+    }
+
+    fn in_flight(&self) -> usize {
+        self.queues.iter().map(|queue| queue.pair.in_flight()).sum()
+    }
+
     /// Hands the driver a batch. Says whether it took any packet.
     fn send(&mut self, lanes: &mut [Lane], report: &mut Report) -> Result<bool> {
-        let space = self.queue.transmit_space().min(BATCH);
+        let waiting: usize = self.queues.iter().map(|queue| queue.batch.len()).sum();
+        let room = |queue: &Queue| queue.pair.transmit_space() >> u32::from(queue.descriptor.scattered);
+        let space = self.queues.iter().map(room).min().unwrap_or(0).min(BATCH);
         // A ring that is nearly full waits until a whole batch fits: one doorbell for many packets.
-        if space < BATCH.min(self.left as usize) && self.batch.is_empty() {
+        if space < BATCH.min(self.left as usize) && waiting == 0 {
             return Ok(false);
         }
-        while self.batch.len() < space && self.left > 0 {
-            let Some(mut buffer) = self.queue.take_buffer() else { break };
+        for _ in waiting..space {
+            if self.left == 0 {
+                break;
+            }
             let lane = &mut lanes[self.schedule[self.next] as usize];
+            let queue = &mut self.queues[lane.queue];
+            let Some(mut buffer) = queue.pair.take_buffer() else { break };
+            let frame = lane.stream.frame(lane.sent);
+            if queue.descriptor.scattered {
+                let Some(mut tail) = queue.pair.take_buffer() else {
+                    queue.pair.give_back(buffer).map_err(device_error)?;
+                    break;
+                };
+                let (head, payload) = frame.split_at(SCATTERED_HEAD_BYTES);
+                queue.pair.fill(&mut buffer, head).map_err(device_error)?;
+                queue.pair.fill(&mut tail, payload).map_err(device_error)?;
+                queue.pair.attach_buffer(&mut buffer, tail).map_err(|(error, _)| device_error(error))?;
+            } else {
+                queue.pair.fill(&mut buffer, frame).map_err(device_error)?;
+            }
+            queue.batch.push(TransmitPacket::new(buffer, lane.protection, 0));
+            lane.sent = lane.sent.wrapping_add(1);
+            self.left -= 1;
             self.next += 1;
             if self.next == self.schedule.len() {
                 self.next = 0;
             }
-            self.queue.fill(&mut buffer, lane.stream.frame(lane.sent)).map_err(device_error)?;
-            lane.sent = lane.sent.wrapping_add(1);
-            self.left -= 1;
-            self.batch.push(TransmitPacket::new(buffer, lane.protection, 0));
         }
-        if self.batch.is_empty() {
-            return Ok(false);
+        let mut any = false;
+        for Queue { pair, batch, .. } in self.queues.iter_mut().filter(|queue| !queue.batch.is_empty()) {
+            let sent = pair.transmit(batch).map_err(device_error)?;
+            report.packets_sent += sent as u64;
+            any |= sent > 0;
         }
-        let sent = self.queue.transmit(&mut self.batch).map_err(device_error)?;
-        report.packets_sent += sent as u64;
-        Ok(sent > 0)
+        Ok(any)
     }
 
     /// Compares a packet with what was sent, and gives its buffer back.
@@ -397,7 +489,7 @@ impl Side {
             0 => self.psp_lanes.get(&spi).copied(),
             cookie => Some(cookie - 1),
         };
-        let bytes = self.queue.copy_out(packet, &mut self.buffer).map_err(device_error)?;
+        let bytes = self.queues[0].pair.copy_out(packet, &mut self.buffer).map_err(device_error)?;
         let frame = &self.buffer[..bytes];
         let Some(lane) = index.and_then(|index| lanes.get_mut(index as usize)) else {
             report.mismatches += 1;
@@ -454,51 +546,104 @@ fn outer_header(lane: u32, way: usize, ipv6: bool) -> OuterHeader {
     OuterHeader::new(address(way), address(1 - way))
 }
 
-/// Installs both ends of an ESP SA.
+/// Has the far end allocate an SPI, and gives its key to this end. Gives the SPI.
+fn psp(
+    nics: &mut [Nic],
+    queue: &mut QueuePair,
+    way: usize,
+    lane: u32,
+    form: PspForm,
+) -> Result<(u32, cryptonic_driver::Protection)> {
+    let allocated = nics[1 - way].psp_allocate(form.version, 1).map_err(device_error)?;
+    let psp = allocated.into_iter().next().ok_or_else(|| device_error("no SPI was allocated"))?;
+    let cookie = form.cookie.then(|| (u64::from(lane) + 1).to_be_bytes());
+    if form.slot {
+        let outer = form.tunnel.then(|| outer_header(lane, way, form.outer_ipv6));
+        let configuration = PspSaConfiguration {
+            mode: if form.tunnel { Mode::Tunnel } else { Mode::Transport },
+            outer,
+            crypt_offset: form.crypt_offset,
+            virtualization_cookie: cookie,
+            ..PspSaConfiguration::new(psp.version, psp.key, psp.spi)
+        };
+        let handle = nics[way].install_psp_sa(configuration).map_err(device_error)?;
+        return Ok((psp.spi, cryptonic_driver::Protection::Sa(handle)));
+    }
+    let key = queue.add_psp_key(psp.version, psp.spi, &psp.key).map_err(device_error)?;
+    let transmit = PspTransmit { crypt_offset: form.crypt_offset, cookie, ..PspTransmit::new(key) };
+    Ok((psp.spi, cryptonic_driver::Protection::PspKey(transmit)))
+}
+
+/// Installs both ends of an ESP SA; `inner` are the addresses of its packets, source and destination.
 fn esp(
     nics: &mut [Nic],
     way: usize,
     lane: u32,
-    (mode, cipher, esn): (Mode, Cipher, bool),
-    outer: Option<OuterHeader>,
+    form: EspForm,
+    inner: [std::net::IpAddr; 2],
     random: &mut Random,
-) -> Result<cryptonic_driver::SaHandle> {
+) -> Result<SaHandle> {
     let mut key = zeroize::Zeroizing::new([0; 32]);
     let mut salt = [0; 4];
     random.fill(key.as_mut());
     random.fill(&mut salt);
-    let key_bytes = match cipher {
-        Cipher::AesGcm128 | Cipher::AesGmac128 => 16,
-        Cipher::AesGcm192 | Cipher::AesGmac192 => 24,
-        Cipher::AesGcm256 | Cipher::AesGmac256 => 32,
-    };
+    let key_bytes = CIPHERS.iter().find(|(_, (cipher, _))| *cipher == form.cipher).map_or(16, |row| row.1.1);
+    let outer = (form.mode != Mode::Transport).then(|| outer_header(lane, way, form.outer_ipv6));
     let configuration = |direction| -> Result<SaConfiguration> {
         let key = SecretKey::new(&key[..key_bytes]).ok_or_else(|| device_error("a key of this length"))?;
+        let beet = form.mode == Mode::Beet;
         Ok(SaConfiguration {
-            esn,
+            icv_bytes: form.icv_bytes,
+            implicit_iv: form.implicit_iv,
+            esn: form.esn,
             replay_window: if direction == Direction::In { REPLAY_WINDOW } else { 0 },
-            outer: outer.filter(|_| direction == Direction::Out),
+            outer: outer.filter(|_| beet || direction == Direction::Out),
+            encapsulation: form.in_udp.then(UdpEncapsulation::new),
+            selector: beet.then(|| Selector::between(inner[0], inner[1])),
             cookie: lane + 1,
-            ..SaConfiguration::new(direction, mode, cipher, key, Salt(salt), FIRST_SPI + lane)
+            ..SaConfiguration::new(direction, form.mode, form.cipher, key, Salt(salt), FIRST_SPI + lane)
         })
     };
     nics[1 - way].install_sa(configuration(Direction::In)?).map_err(device_error)?;
     nics[way].install_sa(configuration(Direction::Out)?).map_err(device_error)
 }
 
+/// A flow's protection in a few words.
 fn describe(flow: &Flow) -> String {
-    let name = |cipher: Cipher, esn| {
-        format!("{}{}", cipher.name().replace('_', "-"), if esn { ", ESN" } else { "" })
-    };
-    let count = if flow.count > 1 { format!(", {} SAs", flow.count) } else { String::new() };
-    let text = match flow.protection {
-        Protection::EspTunnel { cipher, esn, outer_ipv6 } => {
-            format!("ESP tunnel in IPv{}, {}", if outer_ipv6 { 6 } else { 4 }, name(cipher, esn))
+    let family = |ipv6: bool| if ipv6 { 6 } else { 4 };
+    let mut text = match flow.protection {
+        Protection::Esp(form) => {
+            let cipher = form.cipher.name().replace('_', "-");
+            match form.mode {
+                Mode::Transport => format!("ESP transport, {cipher}"),
+                mode => format!("ESP {} in IPv{}, {cipher}", mode.name(), family(form.outer_ipv6)),
+            }
         }
-        Protection::EspTransport { cipher, esn } => format!("ESP transport, {}", name(cipher, esn)),
-        Protection::Psp { version, crypt_offset } => {
-            format!("PSP version {version}, crypt offset {crypt_offset}")
+        Protection::Psp(form) if form.tunnel => {
+            format!("PSP tunnel in IPv{}, version {}", family(form.outer_ipv6), form.version)
+        }
+        Protection::Psp(form) => format!("PSP version {}", form.version),
+    };
+    let mut add = |is: bool, what: &str| {
+        if is {
+            text.push_str(", ");
+            text.push_str(what);
         }
     };
-    format!("{text}{count}")
+    match flow.protection {
+        Protection::Esp(form) => {
+            add(form.icv_bytes != 16, &format!("ICV {}", form.icv_bytes));
+            add(form.implicit_iv, "implicit IV");
+            add(form.esn, "ESN");
+            add(form.in_udp, "UDP");
+        }
+        Protection::Psp(form) => {
+            add(form.crypt_offset != 0, &format!("crypt offset {}", form.crypt_offset));
+            add(form.cookie, "cookie");
+            add(form.slot && !form.tunnel, "in a slot");
+        }
+    }
+    add(flow.descriptor != Descriptor::STRIDE_64, flow.descriptor.name);
+    add(flow.count > 1, &format!("{} SAs", flow.count));
+    text
 }

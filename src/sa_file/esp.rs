@@ -1,11 +1,9 @@
 //! The keys of an ESP SA.
 
-use std::net::IpAddr;
+use cryptonic_driver::{OuterHeader, UdpEncapsulation};
+use cryptonic_regs::admin::{Cipher, Direction, Mode};
 
-use cryptonic_regs::admin::{Cipher, DfPolicy, Direction, Mode};
-
-use super::Secret;
-use super::selector::address;
+use super::{Secret, note_if_idle, outer};
 use crate::error::Result;
 use crate::toml_reader::{Item, Table};
 
@@ -13,8 +11,6 @@ use crate::toml_reader::{Item, Table};
 const REPLAY_WINDOW_DEFAULT: u32 = 1024;
 /// The smallest window besides 0 (RFC 4303 3.4.3).
 const REPLAY_WINDOW_MIN: u64 = 32;
-/// TTL and hop limit of an outer header that the file does not name.
-const TTL_DEFAULT: u8 = 64;
 
 /// An ESP SA.
 #[derive(Debug)]
@@ -23,110 +19,120 @@ pub(crate) struct Esp {
     pub(crate) cipher: Cipher,
     pub(crate) key: Secret,
     pub(crate) salt: Secret,
+    /// 8, 12 or 16.
+    pub(crate) icv_bytes: u8,
+    pub(crate) implicit_iv: bool,
     pub(crate) esn: bool,
     pub(crate) sequence: u64,
     pub(crate) replay_window: u32,
-    pub(crate) tunnel: Option<Tunnel>,
-}
-
-/// The outer header of a tunnel.
-#[derive(Debug)]
-pub(crate) struct Tunnel {
-    pub(crate) source: IpAddr,
-    pub(crate) destination: IpAddr,
-    pub(crate) ttl: u8,
-    pub(crate) df: DfPolicy,
-    pub(crate) dscp: Dscp,
-    pub(crate) flow_label: u32,
-}
-
-/// The DSCP of an outer header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dscp {
-    /// That of the inner header.
-    Copy,
-    /// A number.
-    Set(u8),
+    /// Tunnel and BEET mode; inbound and in BEET mode its addresses alone count.
+    pub(crate) outer: Option<OuterHeader>,
+    pub(crate) encapsulation: Option<UdpEncapsulation>,
+    /// Shorter inner packets are padded to as many bytes; 0 is off.
+    pub(crate) tfc_bytes: u16,
+    pub(crate) protect_destination_options: bool,
 }
 
 /// Ciphers by their names in the file, with their key bytes.
-pub(crate) const CIPHERS: [(&str, (Cipher, usize)); 3] = [
+pub(crate) const CIPHERS: [(&str, (Cipher, usize)); 6] = [
     ("aes-gcm-128", (Cipher::AesGcm128, 16)),
     ("aes-gcm-192", (Cipher::AesGcm192, 24)),
     ("aes-gcm-256", (Cipher::AesGcm256, 32)),
+    ("aes-gmac-128", (Cipher::AesGmac128, 16)),
+    ("aes-gmac-192", (Cipher::AesGmac192, 24)),
+    ("aes-gmac-256", (Cipher::AesGmac256, 32)),
 ];
+
+/// Whether a cipher authenticates without encrypting (RFC 4543).
+pub(crate) fn is_gmac(cipher: Cipher) -> bool {
+    matches!(cipher, Cipher::AesGmac128 | Cipher::AesGmac192 | Cipher::AesGmac256)
+}
 
 /// Reads what an ESP SA has beyond what every SA has.
 pub(super) fn sa(table: &mut Table<'_>, direction: Direction, notes: &mut Vec<String>) -> Result<Esp> {
-    let mode_item = table.require("mode")?;
-    let modes = [("tunnel", Some(Mode::Tunnel)), ("transport", Some(Mode::Transport)), ("beet", None)];
-    let mode = mode_item.word(&modes)?.ok_or_else(|| mode_item.not_supported("beet"))?;
-
+    let mode = table.require("mode")?.word(&[
+        ("tunnel", Mode::Tunnel),
+        ("transport", Mode::Transport),
+        ("beet", Mode::Beet),
+    ])?;
     let cipher_item = table.require("cipher")?;
-    if cipher_item.text()?.starts_with("aes-gmac-") {
-        return Err(cipher_item.not_supported(cipher_item.text()?));
-    }
     let (cipher, key_bytes) = cipher_item.word(&CIPHERS)?;
-    let key_item = table.require("key")?;
-    let key = key_item.bytes()?;
-    if key.len() != key_bytes {
-        let salt_hint = if key.len() == key_bytes + 4 {
-            "; are the last 4 the salt? It has a key of its own"
-        } else {
-            ""
-        };
-        return Err(key_item.error(format_args!(
-            "{} bytes, {} wants {key_bytes}{salt_hint}",
-            key.len(),
-            cipher_item.text()?
-        )));
-    }
+    let key = key(&table.require("key")?, cipher_item.text()?, key_bytes)?;
     let salt_item = table.require("salt")?;
     let salt = salt_item.bytes()?;
     if salt.len() != 4 {
         return Err(salt_item.error(format_args!("{} bytes, wants 4", salt.len())));
     }
-
-    if let Some(item) = table.take("icv") {
-        match item.number(0, u64::MAX)? {
-            16 => {}
-            8 | 12 => return Err(item.not_supported("an ICV of 8 or 12 bytes")),
-            _ => return Err(item.error("wants 16, 12 or 8")),
-        }
+    let implicit_iv_item = table.take("implicit_iv");
+    let implicit_iv = implicit_iv_item.as_ref().map(Item::boolean).transpose()?.unwrap_or(false);
+    if let Some(item) = implicit_iv_item.filter(|_| implicit_iv && is_gmac(cipher)) {
+        return Err(item.error("AES-GMAC has no implicit IV (RFC 8750)"));
     }
-    if let Some(item) = table.take("implicit_iv")
-        && item.boolean()?
-    {
-        return Err(item.not_supported("`implicit_iv`"));
-    }
+    let icv_bytes =
+        table.take("icv").map(|item| icv_bytes(&item, cipher, implicit_iv)).transpose()?.unwrap_or(16);
     let esn = table.take("esn").map(|item| item.boolean()).transpose()?.unwrap_or(false);
     let sequence =
         table.take("sequence").map(|item| sequence(&item, direction, esn)).transpose()?.unwrap_or(0);
-    let mut replay_window = REPLAY_WINDOW_DEFAULT;
-    if let Some(item) = table.take("replay_window") {
-        replay_window = u32::try_from(item.number(0, 1 << 30)?).unwrap_or(u32::MAX);
-        if (1..REPLAY_WINDOW_MIN).contains(&u64::from(replay_window)) {
-            return Err(item.error(format_args!("wants 0 (off) or at least {REPLAY_WINDOW_MIN} packets")));
-        }
-        if esn && replay_window == 0 && direction == Direction::In {
-            return Err(item.error("extended sequence numbers need a replay window (RFC 4303 2.2.1)"));
-        }
-        note_if_idle(&item, direction == Direction::Out, "an outbound SA", notes);
-    }
-    table.refuse_unsupported("udp_encap")?;
-    table.refuse_unsupported("lifetime")?;
-
-    let tunnel = match (mode, table.take("tunnel")) {
-        (Mode::Tunnel, Some(item)) => Some(tunnel(&item, direction, notes)?),
-        (Mode::Tunnel, None) if direction == Direction::Out => {
-            return Err(table.error("`tunnel` is missing: mode \"tunnel\" needs the outer addresses"));
-        }
-        (Mode::Transport | Mode::Beet, Some(item)) => {
-            return Err(item.error("mode \"transport\" keeps the packet's own header; `tunnel` has no place"));
-        }
-        (_, None) => None,
+    let replay_window = match table.take("replay_window") {
+        Some(item) => replay_window(&item, direction, esn, notes)?,
+        None => REPLAY_WINDOW_DEFAULT,
     };
-    Ok(Esp { mode, cipher, key: key.into(), salt: salt.into(), esn, sequence, replay_window, tunnel })
+    table.refuse_unsupported("lifetime")?;
+    let outer = outer::tunnel(table, mode, direction, notes)?;
+    let encapsulation =
+        table.take("udp_encap").map(|item| outer::encapsulation(&item, direction, notes)).transpose()?;
+    let mut tfc_bytes = 0;
+    if let Some(item) = table.take("tfc") {
+        tfc_bytes = item.number(0, 65_535)? as u16;
+        if mode != Mode::Tunnel {
+            return Err(item.error("packets can be padded in mode \"tunnel\" alone (RFC 4303 2.7)"));
+        }
+        note_if_idle(&item, direction == Direction::In, "an inbound SA", notes);
+    }
+    let mut protect_destination_options = false;
+    if let Some(item) = table.take("protect_destination_options") {
+        protect_destination_options = item.boolean()?;
+        if mode != Mode::Transport {
+            return Err(item.error("a choice of mode \"transport\" alone (RFC 4303 3.1.1)"));
+        }
+        note_if_idle(&item, direction == Direction::In, "an inbound SA", notes);
+    }
+    Ok(Esp {
+        mode,
+        cipher,
+        key,
+        salt: salt.into(),
+        icv_bytes,
+        implicit_iv,
+        esn,
+        sequence,
+        replay_window,
+        outer,
+        encapsulation,
+        tfc_bytes,
+        protect_destination_options,
+    })
+}
+
+fn key(item: &Item<'_>, cipher: &str, key_bytes: usize) -> Result<Secret> {
+    let key = item.bytes()?;
+    if key.len() == key_bytes {
+        return Ok(key.into());
+    }
+    let salt_hint =
+        if key.len() == key_bytes + 4 { "; are the last 4 the salt? It has a key of its own" } else { "" };
+    Err(item.error(format_args!("{} bytes, {cipher} wants {key_bytes}{salt_hint}", key.len())))
+}
+
+fn icv_bytes(item: &Item<'_>, cipher: Cipher, implicit_iv: bool) -> Result<u8> {
+    match item.number(0, u64::MAX)? {
+        16 => Ok(16),
+        8 | 12 if is_gmac(cipher) => Err(item.error("the ICV of AES-GMAC has 16 bytes (RFC 4543 3.5)")),
+        8 | 12 if implicit_iv => Err(item.error("with an implicit IV the ICV has 16 bytes (RFC 8750 6)")),
+        8 => Ok(8),
+        12 => Ok(12),
+        _ => Err(item.error("wants 16, 12 or 8")),
+    }
 }
 
 fn sequence(item: &Item<'_>, direction: Direction, esn: bool) -> Result<u64> {
@@ -141,59 +147,21 @@ fn sequence(item: &Item<'_>, direction: Direction, esn: bool) -> Result<u64> {
     Ok(sequence)
 }
 
-fn tunnel(item: &Item<'_>, direction: Direction, notes: &mut Vec<String>) -> Result<Tunnel> {
-    let mut table = item.table()?;
-    let source = address(&table.require("src")?)?;
-    let destination_item = table.require("dst")?;
-    let destination = address(&destination_item)?;
-    if source.is_ipv4() != destination.is_ipv4() {
-        return Err(destination_item.error("src and dst are not of one family"));
+fn replay_window(item: &Item<'_>, direction: Direction, esn: bool, notes: &mut Vec<String>) -> Result<u32> {
+    let window = item.number(0, 1 << 30)?;
+    if (1..REPLAY_WINDOW_MIN).contains(&window) {
+        return Err(item.error(format_args!("wants 0 (off) or at least {REPLAY_WINDOW_MIN} packets")));
     }
-    let inbound = direction == Direction::In;
-    let mut tunnel =
-        Tunnel { source, destination, ttl: TTL_DEFAULT, df: DfPolicy::Copy, dscp: Dscp::Copy, flow_label: 0 };
-    if let Some(item) = table.take("ttl") {
-        tunnel.ttl = u8::try_from(item.number(1, 255)?).unwrap_or(u8::MAX);
-        note_if_idle(&item, inbound, "an inbound SA", notes);
+    if esn && window == 0 && direction == Direction::In {
+        return Err(item.error("extended sequence numbers need a replay window (RFC 4303 2.2.1)"));
     }
-    if let Some(item) = table.take("df") {
-        tunnel.df =
-            item.word(&[("copy", DfPolicy::Copy), ("set", DfPolicy::Set), ("clear", DfPolicy::Clear)])?;
-        note_if_idle(&item, inbound, "an inbound SA", notes);
-        note_if_idle(&item, source.is_ipv6(), "an IPv6 outer header", notes);
-    }
-    if let Some(item) = table.take("dscp") {
-        tunnel.dscp = if item.is_text() {
-            item.word(&[("copy", Dscp::Copy)])?
-        } else {
-            Dscp::Set(u8::try_from(item.number(0, 63)?).unwrap_or(0))
-        };
-        note_if_idle(&item, inbound, "an inbound SA", notes);
-    }
-    if let Some(item) = table.take("flow_label") {
-        if item.is_text() {
-            return Err(item.not_supported("a flow label that is not a number"));
-        }
-        tunnel.flow_label = u32::try_from(item.number(0, 0xf_ffff)?).unwrap_or(0);
-        if source.is_ipv4() {
-            return Err(item.error("an IPv4 outer header has no flow label"));
-        }
-        note_if_idle(&item, inbound, "an inbound SA", notes);
-    }
-    table.refuse_unsupported("ecn")?;
-    table.finish()?;
-    Ok(tunnel)
-}
-
-fn note_if_idle(item: &Item<'_>, idle: bool, where_idle: &str, notes: &mut Vec<String>) {
-    if idle {
-        notes.push(item.error(format_args!("does nothing in {where_idle}")).to_string());
-    }
+    note_if_idle(item, direction == Direction::Out, "an outbound SA", notes);
+    Ok(window as u32)
 }
 
 /// Refuses the keys that only a PSP SA has.
 pub(super) fn refuse_keys_of_psp(table: &mut Table<'_>) -> Result<()> {
-    for key in ["version", "crypt_offset", "vc", "src_port", "iv"] {
+    for key in ["version", "crypt_offset", "vc", "src_port", "sample", "drop", "iv"] {
         if let Some(item) = table.take(key) {
             return Err(item.error("is a key of psp, not of esp"));
         }

@@ -1,9 +1,10 @@
 //! The keys of a PSP SA, and the section of the PSP device keys.
 
-use cryptonic_regs::descriptor::SourcePortPolicy;
+use cryptonic_driver::{OuterHeader, SourcePort};
+use cryptonic_regs::admin::{Direction, Mode};
 use zeroize::Zeroizing;
 
-use super::Secret;
+use super::{Secret, outer};
 use crate::error::Result;
 use crate::toml_reader::{Item, Table};
 
@@ -15,7 +16,23 @@ const CRYPT_OFFSET_MAX: u64 = 63;
 pub(crate) struct Psp {
     /// Both device keys, for tests; absent: the device makes its own.
     pub(crate) device_keys: Option<[DeviceKey; 2]>,
-    pub(crate) receive: bool,
+    pub(crate) receive: Receive,
+}
+
+/// Which versions of PSP are opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receive {
+    /// All that the device can.
+    All,
+    /// These, one bit each; 0 is none.
+    These(u8),
+}
+
+impl Psp {
+    /// Whether any packet is opened.
+    pub(crate) fn receives(&self) -> bool {
+        self.receive != Receive::These(0)
+    }
 }
 
 /// A device key.
@@ -33,11 +50,17 @@ impl std::fmt::Debug for DeviceKey {
 pub(crate) struct PspSa {
     pub(crate) version: u8,
     pub(crate) key: Secret,
+    pub(crate) mode: Mode,
+    /// Tunnel mode.
+    pub(crate) outer: Option<OuterHeader>,
     /// In units of 4 bytes from the end of the IV.
     pub(crate) crypt_offset: u8,
-    pub(crate) source_port_policy: SourcePortPolicy,
-    /// For the policy `Fixed`.
-    pub(crate) source_port: u16,
+    pub(crate) source_port: SourcePort,
+    pub(crate) virtualization_cookie: Option<[u8; 8]>,
+    /// The S bit.
+    pub(crate) sample: bool,
+    /// The D bit.
+    pub(crate) drop: bool,
     /// The next IV, for tests; absent: device time.
     pub(crate) iv: Option<u64>,
 }
@@ -46,7 +69,7 @@ pub(crate) struct PspSa {
 pub(super) fn section(item: &Item<'_>) -> Result<Psp> {
     let mut table = item.table()?;
     let device_keys = table.take("device_keys").map(|item| device_keys(&item)).transpose()?;
-    let receive = table.take("receive").map(|item| item.boolean()).transpose()?.unwrap_or(true);
+    let receive = table.take("receive").map(|item| receive(&item)).transpose()?.unwrap_or(Receive::All);
     table.finish()?;
     Ok(Psp { device_keys, receive })
 }
@@ -59,53 +82,97 @@ fn device_keys(item: &Item<'_>) -> Result<[DeviceKey; 2]> {
     Ok([DeviceKey(first.array_of_bytes()?), DeviceKey(second.array_of_bytes()?)])
 }
 
+/// true, false, or the versions.
+fn receive(item: &Item<'_>) -> Result<Receive> {
+    if !item.is_array() {
+        return Ok(if item.boolean()? { Receive::All } else { Receive::These(0) });
+    }
+    let mut mask = 0;
+    for version in item.items()? {
+        mask |= 1 << version.number(0, 3)?;
+    }
+    if mask == 0 { Err(item.error("names no version; false opens none")) } else { Ok(Receive::These(mask)) }
+}
+
 /// Reads what a PSP SA has beyond what every SA has.
-pub(super) fn sa(table: &mut Table<'_>) -> Result<PspSa> {
-    if let Some(item) = table.take("mode")
-        && item.word(&[("transport", false), ("tunnel", true)])?
-    {
-        return Err(item.not_supported("PSP in tunnel mode"));
-    }
-    let version_item = table.require("version")?;
-    let version = u8::try_from(version_item.number(0, 3)?).unwrap_or(0);
-    if version > 1 {
-        return Err(version_item.not_supported(format_args!("PSP version {version} (AES-GMAC)")));
-    }
+pub(super) fn sa(table: &mut Table<'_>, notes: &mut Vec<String>) -> Result<PspSa> {
+    let mode = match table.take("mode") {
+        Some(item) => match item.word(&[
+            ("transport", Mode::Transport),
+            ("tunnel", Mode::Tunnel),
+            ("beet", Mode::Beet),
+        ])? {
+            Mode::Beet => return Err(item.error("PSP has transport and tunnel mode")),
+            mode => mode,
+        },
+        None => Mode::Transport,
+    };
+    let version = table.require("version")?.number(0, 3)? as u8;
     let key_item = table.require("key")?;
     let key = key_item.bytes()?;
-    let key_bytes = if version == 0 { 16 } else { 32 };
+    let key_bytes = if matches!(version, 0 | 2) { 16 } else { 32 };
     if key.len() != key_bytes {
         return Err(key_item.error(format_args!("{} bytes, version {version} wants {key_bytes}", key.len())));
     }
-    let crypt_offset =
-        table.take("crypt_offset").map(|item| item.number(0, CRYPT_OFFSET_MAX)).transpose()?.unwrap_or(0);
-    table.refuse_unsupported("vc")?;
-    let (mut source_port_policy, mut source_port) = (SourcePortPolicy::Entropy, 0);
-    if let Some(item) = table.take("src_port") {
-        if item.is_text() {
-            source_port_policy = item
-                .word(&[("entropy", SourcePortPolicy::Entropy), ("ports-xor", SourcePortPolicy::PortsXor)])?;
-        } else {
-            source_port_policy = SourcePortPolicy::Fixed;
-            source_port = u16::try_from(item.number(1, 65_535)?).unwrap_or(0);
+    let mut crypt_offset = 0;
+    if let Some(item) = table.take("crypt_offset") {
+        crypt_offset = item.number(0, CRYPT_OFFSET_MAX)? as u8;
+        if crypt_offset > 0 && version > 1 {
+            notes
+                .push(item.error("stands in the header alone: versions 2 and 3 encrypt nothing").to_string());
+        }
+    }
+    let cookie = table.take("vc").map(|item| item.array_of_bytes()).transpose()?;
+    let source_port = table.take("src_port").map(|item| source_port(&item)).transpose()?;
+    let outer = outer::tunnel(table, mode, Direction::Out, notes)?;
+    let mut bits = [false; 2];
+    for (bit, key) in bits.iter_mut().zip(["sample", "drop"]) {
+        let Some(item) = table.take(key) else { continue };
+        *bit = item.boolean()?;
+        if *bit && mode == Mode::Tunnel {
+            return Err(item.error("is told with a key in the descriptor, which has no tunnel"));
         }
     }
     let iv = table.take("iv").map(|item| item.number(0, u64::MAX)).transpose()?;
     Ok(PspSa {
         version,
         key: key.into(),
-        crypt_offset: u8::try_from(crypt_offset).unwrap_or(0),
-        source_port_policy,
-        source_port,
+        mode,
+        outer,
+        crypt_offset,
+        source_port: source_port.unwrap_or(SourcePort::Entropy),
+        virtualization_cookie: cookie.map(|cookie| *cookie),
+        sample: bits[0],
+        drop: bits[1],
         iv,
     })
 }
 
+fn source_port(item: &Item<'_>) -> Result<SourcePort> {
+    if item.is_text() {
+        return item.word(&[
+            ("entropy", SourcePort::Entropy),
+            ("ports-xor", SourcePort::PortsXor),
+            ("table", SourcePort::Table),
+        ]);
+    }
+    Ok(SourcePort::Fixed(item.number(1, 65_535)? as u16))
+}
+
 /// Refuses the keys that only an ESP SA has.
 pub(super) fn refuse_keys_of_esp(table: &mut Table<'_>) -> Result<()> {
-    for key in
-        ["cipher", "salt", "icv", "implicit_iv", "esn", "sequence", "replay_window", "tunnel", "udp_encap"]
-    {
+    for key in [
+        "cipher",
+        "salt",
+        "icv",
+        "implicit_iv",
+        "esn",
+        "sequence",
+        "replay_window",
+        "udp_encap",
+        "tfc",
+        "protect_destination_options",
+    ] {
         if let Some(item) = table.take(key) {
             return Err(item.error("is a key of esp, not of psp"));
         }

@@ -41,14 +41,18 @@ default = "pass"                     # packets that no SA takes: pass | drop
 name = "east"
 direction = "out"                    # out protects, in opens
 protocol = "esp"
-mode = "tunnel"                      # tunnel | transport
+mode = "tunnel"                      # tunnel | transport | beet
 spi = {spi:#010x}                     # 256 and up
-cipher = "aes-gcm-128"               # aes-gcm-128 | aes-gcm-192 | aes-gcm-256
+cipher = "aes-gcm-128"               # aes-gcm-128 | -192 | -256, aes-gmac-128 | -192 | -256 (no encryption)
 key = "{key}"
 salt = "{salt}"
-sequence = 0                         # last sequence number used; --sa-out carries on
+icv = 16                             # bytes: 16 | 12 | 8
+implicit_iv = false                  # the IV is not sent (RFC 8750)
 esn = false                          # extended (64-bit) sequence numbers
-tunnel = {{ src = "192.0.2.1", dst = "192.0.2.2", ttl = 64, df = "copy", dscp = "copy" }}
+sequence = 0                         # last sequence number used; --sa-out carries on
+tunnel = {{ src = "192.0.2.1", dst = "192.0.2.2", ttl = 64, df = "copy", dscp = "copy", ecn = "copy" }}
+# udp_encap = {{ src_port = 4500, dst_port = 4500 }}       # ESP in UDP, on both ends
+# tfc = 1400                         # shorter packets are padded to as many bytes
 selector = {{ src = "10.0.0.0/8", dst = "10.1.0.0/16" }}   # absent: every packet; the first match wins
 
 [[sa]]
@@ -60,10 +64,14 @@ spi = {spi:#010x}
 cipher = "aes-gcm-128"
 key = "{key}"
 salt = "{salt}"
+icv = 16
+implicit_iv = false
+esn = false
 sequence = 0                         # highest sequence number accepted so far
 replay_window = 1024                 # packets; 0 turns replay protection off
 tunnel = {{ src = "192.0.2.1", dst = "192.0.2.2" }}
-selector = {{ src = "10.0.0.0/8", dst = "10.1.0.0/16" }}   # what may come out
+# udp_encap = {{ dst_port = 4500 }}
+selector = {{ src = "10.0.0.0/8", dst = "10.1.0.0/16" }}   # what may come out, and must not come in clear
 "#,
         key = *key,
         salt = *salt,
@@ -98,18 +106,19 @@ device_keys = [
   "{first}",
   "{second}",
 ]
-receive = true
+receive = true                       # true | false | versions: [0, 1]
 
 [[sa]]
 name = "west"
 direction = "out"
 protocol = "psp"
-mode = "transport"
+mode = "transport"                   # transport | tunnel, with tunnel = {{ src = "192.0.2.1", dst = "192.0.2.2" }}
 spi = {spi:#010x}                     # its top bit names the device key
-version = 0                          # 0: AES-GCM-128 | 1: AES-GCM-256
+version = 0                          # 0, 1: AES-GCM-128, -256 | 2, 3: AES-GMAC-128, -256
 key = "{key}"   # derived from the device key, the version and the SPI
 crypt_offset = 0                     # 4-byte words from the end of the IV that stay in clear
-src_port = "entropy"                 # entropy | ports-xor | a number
+src_port = "entropy"                 # entropy | ports-xor | table | a number
+# vc = "0000000000000000"            # virtualization cookie
 selector = {{ src = "10.0.0.0/8", dst = "10.1.0.0/16" }}   # absent: every packet; the first match wins
 "#,
         first = *first,

@@ -17,7 +17,7 @@ fn scapys_packets_show_the_parameters_they_were_made_with() {
     if !have_lua() {
         return;
     }
-    for (name, packets) in [("psp-transport", 12), ("psp-cookie", 3)] {
+    for (name, packets) in [("psp-transport", 12), ("psp-cookie", 6), ("psp-header", 8)] {
         let file = |suffix: &str| repository().join("tests/vectors/scapy").join(format!("{name}.{suffix}"));
         let clear = read_pcap(&file("clear.pcap"));
         let sent = read_pcap(&file("protected.pcap"));
@@ -45,7 +45,10 @@ fn psp_sas(path: &Path) -> Vec<PspSa> {
     sas.map(|sa| {
         let number = |key: &str| sa[key].as_integer().unwrap_or_else(|| panic!("{key} is a number"));
         let cookie = sa.get("vc").map(|value| value.as_str().expect("vc is text").to_owned());
+        let is = |key: &str| sa.get(key).is_some_and(|value| value.as_bool().expect("true or false"));
         let header = Header {
+            sample: is("sample"),
+            drop: is("drop"),
             extension_length: if cookie.is_some() { 2 } else { 1 },
             crypt_offset: u8::try_from(number("crypt_offset")).expect("six bits"),
             version: u8::try_from(number("version")).expect("four bits"),
@@ -72,11 +75,16 @@ fn expected_of_scapy(sas: &mut [PspSa], clear: &[u8], sent: &[u8]) -> Shown {
     sa.header.next_header = next_header;
 
     let mut expected = sa.header.shown();
-    if let Some(cookie) = &sa.cookie {
-        // The generator's offset covers the cookie.
-        expected.insert("psp.vc", format!("0x{cookie}"));
-    }
-    let in_clear = 4 * usize::from(sa.header.crypt_offset) - if sa.cookie.is_some() { 8 } else { 0 };
+    let covered = 4 * usize::from(sa.header.crypt_offset);
+    let cookie_bytes = if sa.cookie.is_some() { 8 } else { 0 };
+    match &sa.cookie {
+        Some(cookie) if covered >= 8 => expected.insert("psp.vc", format!("0x{cookie}")),
+        // Behind the headers of UDP and PSP.
+        Some(_) => expected.insert("psp.vc_encrypted", hex(&udp[8 + 16..8 + 16 + 8])),
+        None => None,
+    };
+    // Versions 2 and 3 encrypt nothing.
+    let in_clear = if sa.header.version > 1 { payload.len() } else { covered.saturating_sub(cookie_bytes) };
     if in_clear > 0 {
         expected.insert("psp.payload", hex(&payload[..in_clear]));
         if matches!(next_header, 6 | 17) {
@@ -86,8 +94,12 @@ fn expected_of_scapy(sas: &mut [PspSa], clear: &[u8], sent: &[u8]) -> Shown {
         }
     }
     let icv_start = udp.len() - 16;
-    let encrypted = &udp[icv_start - (payload.len() - in_clear)..icv_start];
-    expected.insert("psp.encrypted", hex(encrypted));
+    // From where the text begins, which may be within the cookie.
+    let text_start = if sa.header.version > 1 { icv_start } else { 8 + 16 + covered };
+    let encrypted = &udp[text_start..icv_start];
+    if !encrypted.is_empty() {
+        expected.insert("psp.encrypted", hex(encrypted));
+    }
     expected.insert("psp.icv", hex(&udp[icv_start..]));
     sa.header.iv += 1;
     expected

@@ -53,8 +53,10 @@ def octets(count, start=0):
 def ip(number, family, src_net, dst_net, **fields):
     """An IP header from host 1 of one net to host 2 of another."""
     if family == 4:
-        return IP(src=f"10.0.{src_net}.1", dst=f"10.1.{dst_net}.2", id=0x1000 + number, **fields)
-    return IPv6(src=f"2001:db8:0:{src_net:x}::1", dst=f"2001:db8:1:{dst_net:x}::2", fl=0x10000 + number, **fields)
+        fields = {"id": 0x1000 + number, **fields}
+        return IP(src=f"10.0.{src_net}.1", dst=f"10.1.{dst_net}.2", **fields)
+    fields = {"fl": 0x10000 + number, **fields}
+    return IPv6(src=f"2001:db8:0:{src_net:x}::1", dst=f"2001:db8:1:{dst_net:x}::2", **fields)
 
 
 def echo(family, number):
@@ -63,11 +65,11 @@ def echo(family, number):
     return ICMPv6EchoRequest(id=0x77, seq=number)
 
 
-def flow(number, family, net):
+def flow(number, family, net, extra=0, **fields):
     """Packet `number` of a flow: TCP, UDP and echo in turn, sizes that give every ESP pad length."""
-    head = ip(number, family, net, net)
+    head = ip(number, family, net, net, **fields)
     kind = number % 3
-    size = 40 + 7 * number
+    size = extra + 40 + 7 * number
     if kind == 0:
         l4 = TCP(sport=40000 + net, dport=443, seq=1000 * number, ack=1, flags="PA", window=502)
     elif kind == 1:
@@ -155,67 +157,158 @@ def sa_file(title, sas, head=()):
 # --- ESP -----------------------------------------------------------------------------------------------------------
 
 
-class EspSa:
-    """One SA of RFC 4303 with the AES-GCM of RFC 4106; the IV is the 64-bit sequence number."""
+OUTER = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8:ffff::1", "2001:db8:ffff::2")}
 
-    def __init__(self, name, spi, bits, family, net, outer=None, sequence=0, esn=False):
+
+class EspSa:
+    """One SA of RFC 4303 with the AES-GCM of RFC 4106 or the AES-GMAC of RFC 4543; the IV is the 64-bit sequence number.
+
+    Scapy protects what it can. It knows no short ICV, no implicit IV (RFC 8750) and no BEET mode: such packets are laid
+    out here, sealed with AESGCM of `cryptography`.
+    """
+
+    # Fields of the clear packets that differ from what `flow` gives them.
+    fields = {}
+    extra = 0
+
+    def __init__(
+        self, name, spi, bits, family, net, outer=None, sequence=0, esn=False,
+        gmac=False, icv=16, implicit=False, udp=None, checksum=False, beet=False,
+    ):  # fmt: skip
         self.name, self.spi, self.bits, self.family, self.net = name, spi, bits, family, net
         self.outer, self.sequence, self.first, self.esn = outer, sequence, sequence, esn
+        self.gmac, self.icv, self.implicit = gmac, icv, implicit
+        self.udp, self.checksum, self.beet = udp, checksum, beet
         self.key, self.salt = secret(name, bits // 8), secret(name + " salt", 4)
+        if beet and outer != family:
+            # What does not cross from one family to the other (RFC 7402 appendix B says nothing of it).
+            self.fields = {"id": 0, "flags": "DF"} if family == 4 else {"fl": 0}
 
     def rows(self, direction):
         rows = {
             "name": self.name,
             "direction": direction,
             "protocol": "esp",
-            "mode": "tunnel" if self.outer else "transport",
+            "mode": "beet" if self.beet else "tunnel" if self.outer else "transport",
             "spi": self.spi,
-            "cipher": f"aes-gcm-{self.bits}",
+            "cipher": f"aes-{'gmac' if self.gmac else 'gcm'}-{self.bits}",
             "key": self.key,
             "salt": self.salt,
         }
+        if self.icv != 16:
+            rows["icv"] = self.icv
+        if self.implicit:
+            rows["implicit_iv"] = True
         if self.esn:
             rows["esn"] = True
         if self.first:
             rows["sequence"] = self.first if self.first < 1 << 63 else f"0x{self.first:x}"
         if self.outer:
-            src, dst = ("192.0.2.1", "192.0.2.2") if self.outer == 4 else ("2001:db8:ffff::1", "2001:db8:ffff::2")
-            rows["tunnel"] = {"src": src, "dst": dst, "ttl": 64}
+            src, dst = OUTER[self.outer]
+            rows["tunnel"] = {"src": src, "dst": dst} | ({} if self.beet or direction == "in" else {"ttl": 64})
+        if self.udp and direction == "in":
+            rows["udp_encap"] = {"dst_port": self.udp[1]}
+        elif self.udp:
+            rows["udp_encap"] = {"src_port": self.udp[0], "dst_port": self.udp[1]}
+            if self.checksum:
+                rows["udp_encap"]["checksum"] = True
+        if self.beet:
+            hosts = ("10.0.{0}.1", "10.1.{0}.2") if self.family == 4 else ("2001:db8:0:{0:x}::1", "2001:db8:1:{0:x}::2")
+            rows["selector"] = {"src": hosts[0].format(self.net), "dst": hosts[1].format(self.net)}
+            return rows
         nets = ("10.0.{0}.0/24", "10.1.{0}.0/24") if self.family == 4 else ("2001:db8:0:{0:x}::/64", "2001:db8:1:{0:x}::/64")
         rows["selector"] = {"src": nets[0].format(self.net), "dst": nets[1].format(self.net)}
         return rows
 
     def tunnel_header(self):
+        if not self.outer:
+            return None
+        src, dst = OUTER[self.outer]
         if self.outer == 4:
             # Routers never fragment an IPv6 packet, so the tunnel does not either (as Linux: xfrm6_extract_header).
-            return IP(src="192.0.2.1", dst="192.0.2.2", ttl=64, flags="DF" if self.family == 6 else 0)
-        if self.outer == 6:
-            return IPv6(src="2001:db8:ffff::1", dst="2001:db8:ffff::2", hlim=64)
-        return None
+            return IP(src=src, dst=dst, ttl=64, flags="DF" if self.family == 6 else 0)
+        return IPv6(src=src, dst=dst, hlim=64)
+
+    def beet_header(self, packet):
+        """The inner header with the outer addresses (RFC 7402 appendix B); what has no place in the other family is 0."""
+        src, dst = OUTER[self.outer]
+        if packet.version == 4:
+            tos, ttl, flags, number, label = packet.tos, packet.ttl, packet.flags, packet.id, 0
+        else:
+            tos, ttl, flags, number, label = packet.tc, packet.hlim, "DF", 0, packet.fl
+        if self.outer == 4:
+            return IP(src=src, dst=dst, tos=tos, ttl=ttl, flags=flags, id=number)
+        return IPv6(src=src, dst=dst, tc=tos, hlim=ttl, fl=label)
 
     def protect(self, packet):
         self.sequence += 1
-        high, low = self.sequence >> 32, self.sequence & 0xFFFFFFFF
-        sa = SecurityAssociation(
-            ESP, spi=self.spi, seq_num=low, crypt_algo="AES-GCM", crypt_key=self.key + self.salt,
-            tunnel_header=self.tunnel_header(), esn_en=self.esn, esn=high,
-        )  # fmt: skip
-        sealed = sa.encrypt(packet, iv=struct.pack(">Q", self.sequence))
+        by_hand = self.icv != 16 or self.implicit or self.beet
+        sealed = self.protect_by_hand(packet) if by_hand else self.protect_by_scapy(packet)
+        if self.checksum:
+            sealed[UDP].chksum = None
+            sealed = sealed.__class__(bytes(sealed))
         self.check(packet, sealed)
         return sealed
 
-    def check(self, packet, sealed):
-        """RFC 4303 section 2 and RFC 4106 sections 3 to 5, without Scapy."""
-        head = 20 if sealed.version == 4 else 40
-        esp = bytes(sealed)[head:]
+    def protect_by_scapy(self, packet):
+        high, low = self.sequence >> 32, self.sequence & 0xFFFFFFFF
+        sa = SecurityAssociation(
+            ESP, spi=self.spi, seq_num=low, crypt_algo="AES-NULL-GMAC" if self.gmac else "AES-GCM",
+            crypt_key=self.key + self.salt, tunnel_header=self.tunnel_header(), esn_en=self.esn, esn=high,
+            nat_t_header=UDP(sport=self.udp[0], dport=self.udp[1]) if self.udp else None,
+        )  # fmt: skip
+        return sa.encrypt(packet, iv=struct.pack(">Q", self.sequence))
+
+    def protect_by_hand(self, packet):
+        """RFC 4303 section 2, RFC 4106 sections 3 to 6, RFC 8750."""
+        assert not self.gmac and not self.udp
+        inner = bytes(packet)
+        head = 20 if self.family == 4 else 40
+        if self.outer and not self.beet:
+            outer, payload, next_header = self.tunnel_header(), inner, 4 if self.family == 4 else 41
+        else:
+            outer = self.beet_header(packet) if self.beet else packet.copy()
+            outer.remove_payload()
+            payload, next_header = inner[head:], inner[9] if self.family == 4 else inner[6]
+        padding = -(len(payload) + 2) % 4
+        clear = payload + bytes(range(1, padding + 1)) + bytes([padding, next_header])
         sequence = struct.pack(">Q", self.sequence)
-        assert esp[:16] == struct.pack(">I", self.spi) + sequence[4:] + sequence
-        aad = esp[:4] + (sequence if self.esn else sequence[4:])
-        clear = AESGCM(self.key).decrypt(self.salt + sequence, esp[16:], aad)
+        aad = struct.pack(">I", self.spi) + (sequence if self.esn else sequence[4:])
+        sealed = AESGCM(self.key).encrypt(self.salt + sequence, clear, aad)
+        iv = b"" if self.implicit else sequence
+        esp = struct.pack(">I", self.spi) + sequence[4:] + iv + sealed[: len(sealed) - 16 + self.icv]
+        if outer.version == 4:
+            outer.proto, outer.len, outer.chksum = 50, None, None
+        else:
+            outer.nh, outer.plen = 50, None
+        return outer.__class__(bytes(outer / Raw(esp)))
+
+    def check(self, packet, sealed):
+        """RFC 4303 section 2, RFC 4106 sections 3 to 5, RFC 4543 section 3 and RFC 3948 section 2, without Scapy."""
+        esp = bytes(sealed)[20 if sealed.version == 4 else 40 :]
+        if self.udp:
+            ports, length, checksum = struct.unpack(">HH", esp[:4]), *struct.unpack(">HH", esp[4:8])
+            assert (ports, length, checksum != 0) == (self.udp, len(esp), self.checksum)
+            esp = esp[8:]
+        sequence = struct.pack(">Q", self.sequence)
+        iv = b"" if self.implicit else sequence
+        assert esp[: 8 + len(iv)] == struct.pack(">I", self.spi) + sequence[4:] + iv
+        aad, body, nonce = esp[:4] + (sequence if self.esn else sequence[4:]), esp[8 + len(iv) :], self.salt + sequence
+        if self.gmac:
+            clear = body[:-16]
+            assert AESGCM(self.key).encrypt(nonce, b"", aad + iv + clear) == body[-16:]
+        elif self.icv == 16:
+            clear = AESGCM(self.key).decrypt(nonce, body, aad)
+        else:
+            # The library checks whole tags only; the counter mode beneath is its own inverse.
+            text = body[: -self.icv]
+            clear = AESGCM(self.key).encrypt(nonce, text, b"")[: len(text)]
+            whole = AESGCM(self.key).encrypt(nonce, clear, aad)
+            assert whole[: len(body)] == body
         pad, next_header = clear[-2], clear[-1]
         assert clear[-2 - pad : -2] == bytes(range(1, pad + 1)) and len(clear) % 4 == 0
         inner = bytes(packet)
-        if self.outer:
+        if self.outer and not self.beet:
             assert (next_header, clear[: -2 - pad]) == (4 if self.family == 4 else 41, inner)
         else:
             inner_head = 20 if self.family == 4 else 40
@@ -228,7 +321,7 @@ class EspSa:
 
 def psp_key(device_keys, spi, version):
     """SP 800-108 in counter mode over AES-256-CMAC; bit 31 of the SPI chooses the device key."""
-    bits = {0: 128, 1: 256}[version]
+    bits = {0: 128, 1: 256, 2: 128, 3: 256}[version]
     key = b""
     for counter in range(1, bits // 128 + 1):
         mac = CMAC(AES256(device_keys[spi >> 31]))
@@ -238,11 +331,21 @@ def psp_key(device_keys, spi, version):
 
 
 class PspSa:
-    """One transmit SA of PSP in transport mode; its key comes from the receiver's device keys."""
+    """One transmit SA of PSP; its key comes from the receiver's device keys.
 
-    def __init__(self, name, spi, version, family, net, offset, source_port, device_keys, vc=None):
+    Packets are laid out by Scapy. It seals them too where it can: versions 0 and 1, and a cookie that the crypt offset
+    covers. For the rest AESGCM of `cryptography` does.
+    """
+
+    fields = {}
+
+    def __init__(
+        self, name, spi, version, family, net, offset, source_port, device_keys, vc=None, outer=None,
+        sample=False, drop=False, extension=b"", extra=0,
+    ):  # fmt: skip
         self.name, self.spi, self.version, self.family, self.net = name, spi, version, family, net
         self.offset, self.source_port, self.vc, self.iv = offset, source_port, vc, 0
+        self.outer, self.sample, self.drop, self.extension, self.extra = outer, sample, drop, extension, extra
         self.key = psp_key(device_keys, spi, version)
 
     def rows(self, direction):
@@ -251,7 +354,7 @@ class PspSa:
             "name": self.name,
             "direction": "out",
             "protocol": "psp",
-            "mode": "transport",
+            "mode": "tunnel" if self.outer else "transport",
             "spi": self.spi,
             "version": self.version,
             "key": self.key,
@@ -259,8 +362,14 @@ class PspSa:
         }
         if self.vc is not None:
             rows["vc"] = struct.pack(">Q", self.vc)
+        for bit in ("sample", "drop"):
+            if getattr(self, bit):
+                rows[bit] = True
         rows["src_port"] = self.source_port
         rows["iv"] = 1
+        if self.outer:
+            src, dst = OUTER[self.outer]
+            rows["tunnel"] = {"src": src, "dst": dst, "ttl": 64}
         dst = f"10.1.{self.net}.0/24" if self.family == 4 else f"2001:db8:1:{self.net:x}::/64"
         rows["selector"] = {"dst": dst}
         return rows
@@ -269,31 +378,50 @@ class PspSa:
         self.iv += 1
         inner = bytes(packet)
         head, protocol = (20, inner[9]) if self.family == 4 else (40, inner[6])
+        if self.outer:
+            src, dst = OUTER[self.outer]
+            # As for ESP: the outer don't-fragment bit is that of the inner header, set for IPv6.
+            flags = packet.flags if self.family == 4 else "DF"
+            outer = IP(src=src, dst=dst, ttl=64, flags=flags) if self.outer == 4 else IPv6(src=src, dst=dst, hlim=64)
+            payload, protocol = inner, 4 if self.family == 4 else 41
+        else:
+            outer = packet.copy()
+            outer.remove_payload()
+            payload = inner[head:]
         psp = PSP(
-            nexthdr=protocol, hdrextlen=1, cryptoffset=self.offset, version=self.version,
-            spi=self.spi, iv=struct.pack(">Q", self.iv), data=inner[head:],
+            nexthdr=protocol, hdrextlen=1 + len(self.extension) // 8, cryptoffset=self.offset, version=self.version,
+            sample=self.sample, drop=self.drop, spi=self.spi, iv=struct.pack(">Q", self.iv), data=self.extension + payload,
         )  # fmt: skip
+        cookie = 0
         if self.vc is not None:
-            psp.is_virt, psp.hdrextlen = 1, 2
+            psp.is_virt, psp.hdrextlen, cookie = 1, psp.hdrextlen + 1, 8
             psp.virtkey, psp.sectoken = self.vc >> 32, self.vc & 0xFFFFFFFF
-        psp.encrypt(self.key)
-        body = bytes(psp)
-        self.check(inner[head:], body)
-        outer = packet.copy()
-        outer.remove_payload()
-        if self.family == 4:
+        if self.version > 1 or cookie > 4 * self.offset:
+            body = self.seal(bytes(psp))
+        else:
+            psp.encrypt(self.key)
+            body = bytes(psp)
+        self.check(self.extension + payload, body)
+        if outer.version == 4:
             outer.proto, outer.len, outer.chksum = 17, None, None
         else:
             outer.nh, outer.plen = 17, None
         udp = UDP(sport=self.source_port, dport=1000, len=8 + len(body), chksum=0)
         return outer.__class__(bytes(outer / Raw(bytes(udp) + body)))
 
+    def seal(self, clear):
+        seen = len(clear) if self.version > 1 else 16 + 4 * self.offset
+        return clear[:seen] + AESGCM(self.key).encrypt(clear[4:16], clear[seen:], clear[:seen])
+
     def check(self, payload, body):
         """PSP specification: nonce, AAD and encryption range, without Scapy."""
-        seen = 16 + 4 * self.offset
+        seen = len(body) - 16 if self.version > 1 else 16 + 4 * self.offset
         clear = AESGCM(self.key).decrypt(body[4:16], body[seen:], body[:seen])
-        extension = 8 if self.vc is not None else 0
-        assert (body[:seen] + clear)[16 + extension :] == payload
+        cookie = b"" if self.vc is None else struct.pack(">Q", self.vc)
+        whole = body[:seen] + clear
+        flags = self.sample << 7 | self.drop << 6 | self.version << 2 | (self.vc is not None) << 1 | 1
+        lengths = (1 + (len(cookie) + len(self.extension)) // 8, self.offset, flags)
+        assert tuple(whole[1:4]) == lengths and whole[16:] == cookie + payload
 
 
 def check_psp(vectors):
@@ -350,11 +478,11 @@ def tampered(frame, sa):
     network = frame[IP] if IP in frame else frame[IPv6]
     behind_ip = len(frame) - len(network) + (20 if network.version == 4 else 40)
     # The top bit of the sequence number, far ahead of the window; or a reserved bit of the PSP header.
-    header = behind_ip + 4 if esp else behind_ip + 8 + 2
+    header = behind_ip + (8 if sa.udp else 0) + 4 if esp else behind_ip + 8 + 2
     return [flipped(frame, -1), flipped(frame, -30), flipped(frame, header, 0x80)]
 
 
-def write_set(folder, name, title, sas, order, in_file=None):
+def write_set(folder, name, title, sas, order, in_file=None, sends=True):
     """NAME.clear, NAME.protected and NAME.hostile (.pcap), and the SA files that lead from one to the next.
 
     hostile: each protected packet after three tampered copies of it, so that a failed ICV must neither pass nor
@@ -366,7 +494,7 @@ def write_set(folder, name, title, sas, order, in_file=None):
     for number, index in enumerate(order):
         sa = sas[index]
         time = 1_700_000_000_000_000 + 1_000 * number + number
-        packet = flow(number, sa.family, sa.net)
+        packet = flow(number, sa.family, sa.net, sa.extra, **sa.fields)
         frame = ether(packet, vlan=7 if number % 5 == 4 else None)
         packet = frame[IP] if sa.family == 4 else frame[IPv6]
         sealed = reframe(frame, sa.protect(packet))
@@ -378,7 +506,8 @@ def write_set(folder, name, title, sas, order, in_file=None):
     write_capture(folder / f"{name}.clear.pcap", clear)
     write_capture(folder / f"{name}.protected.pcap", protected)
     write_capture(folder / f"{name}.hostile.pcap", hostile)
-    (folder / f"{name}.out.toml").write_text(sa_file(title + ": protects", [sa.rows("out") for sa in sas]))
+    if sends:
+        (folder / f"{name}.out.toml").write_text(sa_file(title + ": protects", [sa.rows("out") for sa in sas]))
     opens = in_file or sa_file(title + ": opens", [sa.rows("in") for sa in sas])
     (folder / f"{name}.in.toml").write_text(opens)
 
@@ -413,6 +542,48 @@ def make(folder):
     ]
     write_set(scapy, "esp-esn", "ESP with extended sequence numbers", extended, [0, 1] * 5)
 
+    # Authenticated, not encrypted (RFC 4543); the last with ESN, its high half not 0.
+    gmac = [
+        EspSa("gmac-128", 0x4001, 128, 4, 1, outer=4, gmac=True),
+        EspSa("gmac-192", 0x4002, 192, 6, 2, gmac=True),
+        EspSa("gmac-256-esn", 0x4003, 256, 4, 3, outer=6, gmac=True, esn=True, sequence=0x7_FFFF_FFFE),
+    ]
+    write_set(scapy, "esp-gmac", "ESP with AES-GMAC", gmac, [0, 1, 2] * 4)
+
+    short = [
+        EspSa("icv-8", 0x5001, 128, 4, 1, icv=8),
+        EspSa("icv-12", 0x5002, 256, 6, 2, outer=4, icv=12),
+        EspSa("icv-8-esn", 0x5003, 192, 4, 3, outer=6, icv=8, esn=True, sequence=0xFFFFFFFE),
+    ]
+    write_set(scapy, "esp-icv", "ESP with short ICVs", short, [0, 1, 2] * 4)
+
+    implicit = [
+        EspSa("implicit", 0x6001, 128, 4, 1, outer=4, implicit=True),
+        EspSa("implicit-six", 0x6002, 256, 6, 2, implicit=True),
+        EspSa("implicit-esn", 0x6003, 256, 6, 3, outer=6, implicit=True, esn=True, sequence=0x1_0000_0000),
+    ]
+    write_set(scapy, "esp-implicit-iv", "ESP with implicit IVs", implicit, [0, 1, 2] * 4)
+
+    in_udp = [
+        EspSa("udp-four-in-four", 0x7001, 128, 4, 1, outer=4, udp=(4500, 4500)),
+        EspSa("udp-six-in-four", 0x7002, 256, 6, 2, outer=4, udp=(40001, 4500), gmac=True),
+        EspSa("udp-six-in-six", 0x7003, 256, 6, 3, outer=6, udp=(4500, 4500)),
+        EspSa("udp-transport", 0x7004, 128, 4, 4, udp=(4500, 4500)),
+        EspSa("udp-transport-six", 0x7005, 192, 6, 5, udp=(4500, 4500), checksum=True),
+    ]
+    write_set(scapy, "esp-udp", "ESP in UDP", in_udp, [0, 1, 2, 3, 4] * 3)
+
+    beet = [
+        EspSa("beet-four", 0x8001, 128, 4, 1, outer=4, beet=True),
+        EspSa("beet-six", 0x8002, 256, 6, 2, outer=6, beet=True),
+    ]
+    write_set(scapy, "esp-beet", "ESP in BEET mode", beet, [0, 1] * 6)
+    crossing = [
+        EspSa("beet-four-in-six", 0x8003, 128, 4, 3, outer=6, beet=True),
+        EspSa("beet-six-in-four", 0x8004, 256, 6, 4, outer=4, beet=True),
+    ]
+    write_set(scapy, "esp-beet-families", "ESP in BEET mode between families", crossing, [0, 1] * 6)
+
     keys = check_psp(json.loads((VECTORS / "psp.json").read_text()))
     psp = [
         PspSa("v0-offset-0", 0x12345678, 0, 4, 1, 0, 50001, keys),
@@ -422,11 +593,47 @@ def make(folder):
         PspSa("v1-six-offset-1", 0xFFFFFFFF, 1, 6, 5, 1, 50005, keys),
         PspSa("v0-six-offset-5", 0x80000001, 0, 6, 6, 5, 50006, keys),
     ]
-    cookie = [PspSa("v0-cookie", 0x23456789, 0, 4, 7, 3, 50007, keys, vc=0x0123456789ABCDEF)]
     receive = ["", "[psp]", f"device_keys = {toml(keys)}", "receive = true"]
-    opens = sa_file("PSP in transport mode: opens", [], head=receive)
-    write_set(scapy, "psp-transport", "PSP in transport mode", psp, [0, 1, 2, 3, 4, 5] * 2, in_file=opens)
-    write_set(scapy, "psp-cookie", "PSP with a virtualization cookie", cookie, [0, 0, 0], in_file=opens)
+    opens = sa_file("PSP: opens", [], head=receive)
+
+    def write_psp(name, title, sas, rounds, sends=True):
+        write_set(scapy, name, title, sas, list(range(len(sas))) * rounds, in_file=opens, sends=sends)
+
+    write_psp("psp-transport", "PSP in transport mode", psp, 2)
+    tunnels = [
+        PspSa("four-in-four", 0x31000001, 0, 4, 1, 0, 50001, keys, outer=4),
+        PspSa("six-in-four", 0x31000002, 1, 6, 2, 1, 50002, keys, outer=4),
+        PspSa("four-in-six", 0xB1000003, 1, 4, 3, 5, 50003, keys, outer=6),
+        PspSa("six-in-six", 0xB1000004, 0, 6, 4, 10, 50004, keys, outer=6),
+        PspSa("cookie-six-in-four", 0x31000005, 0, 6, 5, 2, 50005, keys, outer=4, vc=0x0123456789ABCDEF),
+        PspSa("gmac-four-in-six", 0x31000006, 2, 4, 6, 0, 50006, keys, outer=6),
+    ]
+    write_psp("psp-tunnel", "PSP in tunnel mode", tunnels, 2)
+    gmac = [
+        PspSa("v2", 0x32000001, 2, 4, 1, 0, 50001, keys),
+        PspSa("v3", 0xB2000002, 3, 6, 2, 0, 50002, keys),
+        PspSa("v3-cookie", 0x32000003, 3, 4, 3, 0, 50003, keys, vc=0xFEDCBA9876543210),
+    ]
+    write_psp("psp-gmac", "PSP versions 2 and 3", gmac, 3)
+    cookie = [
+        PspSa("v0-cookie", 0x23456789, 0, 4, 7, 3, 50007, keys, vc=0x0123456789ABCDEF),
+        # The offset covers nothing or half of the cookie: what it does not cover is encrypted.
+        PspSa("v0-cookie-encrypted", 0x2345678A, 0, 4, 8, 0, 50008, keys, vc=0x0123456789ABCDEF),
+        PspSa("v1-cookie-half", 0x2345678B, 1, 6, 9, 1, 50009, keys, vc=0x0123456789ABCDEF),
+    ]
+    write_psp("psp-cookie", "PSP with a virtualization cookie", cookie, 2)
+    header = [
+        PspSa("offset-63", 0x33000001, 0, 4, 1, 63, 50001, keys, extra=400),
+        PspSa("sample", 0x33000002, 0, 4, 2, 0, 50002, keys, sample=True),
+        PspSa("drop-cookie", 0xB3000003, 1, 6, 3, 4, 50003, keys, drop=True, vc=0x1122334455667788),
+        PspSa("sample-drop-v2", 0x33000004, 2, 4, 4, 0, 50004, keys, sample=True, drop=True),
+    ]
+    write_psp("psp-header", "PSP: offset 63, the S and D bits", header, 2)
+    extension = [
+        PspSa("extension", 0x34000001, 0, 4, 1, 0, 50001, keys, extension=bytes(range(1, 9))),
+        PspSa("extension-cookie", 0x34000002, 1, 6, 2, 4, 50002, keys, extension=bytes(range(1, 17)), vc=0x99),
+    ]
+    write_psp("psp-extension", "PSP with a header extension", extension, 3, sends=False)
 
 
 def compare(fresh, kept):
