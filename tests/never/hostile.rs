@@ -21,8 +21,8 @@ use cryptonic_regs::doorbell;
 
 use crate::raw::{RawQueue, control};
 use crate::rig::{
-    Chance, Wire, apart, cases, device_keys, esp, esp_offset, guarded, marked, open, psp_offset, put_on,
-    send_on, tcp6, udp,
+    Chance, MARKER, Wire, apart, cases, device_keys, esp, esp_offset, guarded, marked, open, psp_offset,
+    put_on, send_on, shows, tcp6, udp,
 };
 
 /// Runs a case; fails when it panics, and when it is not over in time.
@@ -387,8 +387,12 @@ fn random_chains_and_pushes_send_nothing_in_clear() {
                 }
             }
             world.drain();
-            assert!(!a.wire.shows_marker(), "seed {seed}: clear text on the line");
             let heard = a.wire.frames();
+            // An address that was damaged may put any bytes in the place of the Ethernet header, which is sent as it is.
+            let clear = |frame: &Vec<u8>| {
+                MARKER.chunks(8).any(|half| frame.get(14..).is_some_and(|rest| shows(rest, half)))
+            };
+            assert!(!heard.iter().any(clear), "seed {seed}: clear text on the line");
             assert!(heard.iter().all(|frame| esp_offset(frame).is_some()), "only ESP leaves");
             assert!(damaged || !heard.is_empty());
             drop((queue, a.queue, a.nic));
