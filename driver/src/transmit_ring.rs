@@ -5,6 +5,9 @@
 //! one buffer, protected by an SA or in clear, are put in a run with nothing to decide; all others one by one by
 //! [`TransmitSide::put_special`]. What a slot stands for is in [`Sent`] of the packet's last slot.
 
+mod pieces;
+mod special;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cryptonic_pci::SharedMemory;
@@ -14,28 +17,27 @@ use cryptonic_regs::bar0::{DescriptorCapability, ProtocolCapability};
 use cryptonic_regs::completion::{TransmitCompleted, TransmitCompletion, TransmitCompletionEnd};
 use cryptonic_regs::descriptor::{
     Security, TRANSMIT_BASE_BYTES, TRANSMIT_COOKIE_BYTES, TRANSMIT_KEY_BYTES, TransmitControl,
-    TransmitDescriptor, TransmitExtent, TransmitPsp, TransmitSa, inline_offset, inline_room,
+    TransmitDescriptor, TransmitExtent, TransmitSa,
 };
 use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, PUSH_WINDOWS, TRANSMIT_DOORBELL};
 use zeroize::Zeroizing;
 
-use crate::psp_keys::{Key, PspKeys};
+pub(crate) use self::pieces::Piece;
+use self::pieces::{Pieces, Span};
+use crate::psp_keys::PspKeys;
 use crate::queue::QueueMemory;
-use crate::region::Region;
-use crate::transmit::{Fault, InlinePolicy, PushPolicy, Reclaimed, TransmitBuffer};
-use crate::{Protection, PspTransmit, Quarantine, QueueError, SaHandle, TransmitPacket, Transmitted};
+use crate::transmit::{Fault, InlinePolicy, PushPolicy};
+use crate::{Protection, Quarantine, QueueError, SaHandle, TransmitPacket, Transmitted};
 
 /// A completion is asked for at least this often a pass over the ring.
 const REPORTS_PER_PASS: u32 = 4;
-/// The most inline bytes a slot has room for.
-const INLINE_BYTES_MAX: usize = 96;
 
 /// A descriptor under way.
 #[derive(Clone, Copy, Default)]
 struct Sent {
     cookie: u64,
     /// Place of the packet's own buffer (30 bits), [`CONTINUES`], [`KEYED`], and in the upper half the packet's
-    /// attached pieces as in [`TransmitBuffer`].
+    /// attached pieces as in [`crate::TransmitBuffer`].
     what: u64,
 }
 
@@ -286,116 +288,6 @@ impl TransmitSide {
             .with_tag_generation((position >> self.slots_log2) as u8)
     }
 
-    /// Puts a packet of any kind. Gives whether there was space for it. Nothing is written before everything that
-    /// can be wrong with the packet was looked at.
-    #[inline(never)]
-    fn put_special(
-        &mut self,
-        memory: &SharedMemory,
-        packet: &TransmitPacket,
-        space: u32,
-    ) -> Result<bool, QueueError> {
-        if packet.buffer.queue != self.identity {
-            return Err(QueueError::Foreign);
-        }
-        self.abilities.check(packet)?;
-        let segment = packet.offload.maximum_segment();
-        let mut key = None;
-        let mut cookie = None;
-        let (how, security) = match &packet.protection {
-            Protection::Sa(handle) => (SECURITY_SA, sa_word(*handle)),
-            Protection::Clear => (SECURITY_CLEAR, 0),
-            Protection::PspKey(psp) => {
-                let found = self.keys.get(self.identity, psp.key)?;
-                key = Some(found);
-                cookie = psp.cookie;
-                psp_words(psp, found)?
-            }
-        };
-        let stride = 1 << self.stride_log2;
-        let room = inline_room(stride, key.is_some(), cookie.is_some()).ok_or(QueueError::NoRoomForKey)?;
-
-        collect_spans(&mut self.spans, &self.pieces, &packet.buffer, self.frames_iova);
-        let total: usize = self.spans.iter().map(|span| span.bytes as usize).sum();
-        if total > TOTAL_LENGTH_MAX {
-            return Err(QueueError::TooLong { bytes: total, room: TOTAL_LENGTH_MAX });
-        }
-        let room = (room as usize).min(INLINE_BYTES_MAX);
-        let inline_bytes = match self.inline {
-            InlinePolicy::Never => 0,
-            InlinePolicy::Heads { bytes } => usize::from(bytes).min(room).min(total),
-            InlinePolicy::WholeFrames if total <= room => total,
-            InlinePolicy::WholeFrames => 0,
-        };
-        let mut inline = [0; INLINE_BYTES_MAX];
-        let inline = inline.get_mut(..inline_bytes).unwrap_or(&mut []);
-        let frame = self.frames_offset + packet.buffer.place as usize;
-        take_inline(&mut self.spans, &self.pieces, memory, frame, self.frames_offset, inline)?;
-        self.spans.retain(|span| span.bytes > 0);
-
-        let count = self.spans.len().max(1);
-        let most = self.abilities.chain_max.min(self.slots() as usize);
-        if count > most {
-            return Err(QueueError::ChainTooLong { descriptors: count, most });
-        }
-        if count > space as usize {
-            return Ok(false);
-        }
-
-        let extent = TransmitExtent::new()
-            .with_total_length(total as u32)
-            .with_inline_bytes(inline_bytes as u8)
-            .with_maximum_segment(segment);
-        let mask = self.slots() - 1;
-        let mut report = packet.report;
-        for place in 0..count as u32 {
-            let position = self.produced.wrapping_add(place);
-            let slot = position & mask;
-            let offset = (slot as usize) << self.stride_log2;
-            let span = self.spans.get(place as usize).copied().unwrap_or_default();
-            let end = place as usize + 1 == count;
-            report |= slot & self.report_mask() == 0;
-            let mut control =
-                self.tagged(position).with_length(span.bytes as u16).with_end_of_packet(end).into_bits();
-            if end && report {
-                control |= REPORT;
-            }
-            let mut sent = Sent { cookie: 0, what: CONTINUES };
-            if end {
-                let buffer = &packet.buffer;
-                let what = u64::from(buffer.place) | u64::from(buffer.chain) << 32;
-                sent = Sent { cookie: packet.cookie, what };
-            }
-            if place == 0 {
-                control |= how | packet.offload.control().into_bits();
-                memory.write_words(offset, &[span.iova, control, security, extent.into_bits()])?;
-                if let Some(key) = key {
-                    key.put(memory, offset + TRANSMIT_BASE_BYTES as usize)?;
-                    sent.what |= KEYED;
-                }
-                if let Some(cookie) = &cookie {
-                    memory.write(offset + (TRANSMIT_BASE_BYTES + TRANSMIT_KEY_BYTES) as usize, cookie)?;
-                }
-                let behind = inline_offset(key.is_some(), cookie.is_some()) as usize;
-                memory.write(offset + behind, inline)?;
-            } else {
-                memory.write_words(offset, &[span.iova, control, 0, 0])?;
-            }
-            self.last_control = control;
-            self.special += u32::from(sent.is_special());
-            if let Some(known) = self.sent.get_mut(slot as usize) {
-                *known = sent;
-            }
-        }
-        self.produced = self.produced.wrapping_add(count as u32);
-        self.inline_bytes += inline_bytes as u64;
-        self.chained_packets += u64::from(count > 1);
-        if segment != 0 {
-            self.extra_numbers += (total / usize::from(segment)) as u64;
-        }
-        Ok(true)
-    }
-
     /// Makes the last descriptor ask for a report.
     #[inline]
     pub(crate) fn report_last(&mut self, memory: &SharedMemory) -> Result<(), OutOfBounds> {
@@ -550,35 +442,7 @@ impl TransmitSide {
     }
 }
 
-impl Abilities {
-    /// Whether the device can do what a packet asks for.
-    fn check(&self, packet: &TransmitPacket) -> Result<(), QueueError> {
-        let (descriptor, protocol) = (self.descriptor, self.protocol);
-        let psp = match &packet.protection {
-            Protection::PspKey(psp) => Some(psp),
-            _ => None,
-        };
-        let offload = packet.offload;
-        for (able, name) in [
-            (descriptor.segmentation() || offload.maximum_segment() == 0, "segmentation"),
-            (descriptor.checksums() || !offload.asks_checksum(), "checksums on transmit"),
-            (protocol.traffic_flow_confidentiality() || !offload.asks_dummy(), "dummy packets"),
-            (protocol.psp_cookie() || psp.is_none_or(|psp| psp.cookie.is_none()), "PSP cookies"),
-            (
-                descriptor.psp_preformatted() || psp.is_none_or(|psp| !psp.preformatted),
-                "pre-formatted PSP frames",
-            ),
-        ] {
-            if !able {
-                return Err(QueueError::Unsupported(name));
-            }
-        }
-        Ok(())
-    }
-}
-
 const TAG_ONE: u64 = 1 << 16;
-const TOTAL_LENGTH_MAX: usize = (1 << 18) - 1;
 const REPORT: u64 = TransmitControl::new().with_report(true).into_bits();
 const SECURITY_CLEAR: u64 = TransmitControl::new().with_security(Security::Clear.number() as u8).into_bits();
 const SECURITY_SA: u64 = TransmitControl::new().with_security(Security::Sa.number() as u8).into_bits();
@@ -591,155 +455,4 @@ fn sa_word(handle: SaHandle) -> u64 {
     // A handle of the driver has an index of 24 bits; with any other the reserved bits of the word are not 0, and the
     // device refuses the packet.
     u64::from(handle.index) | u64::from(handle.generation) << 32
-}
-
-/// The bits for the control word of a packet with a PSP key, and its security word.
-fn psp_words(psp: &PspTransmit, key: &Key) -> Result<(u64, u64), QueueError> {
-    if psp.crypt_offset > 63 {
-        return Err(QueueError::Argument("a crypt offset has 6 bits"));
-    }
-    let own = psp.crypt_offset != 0 || psp.sample || psp.drop || psp.cookie.is_some();
-    if psp.preformatted && own {
-        return Err(QueueError::Argument("a pre-formatted frame has its own crypt offset, S, D and cookie"));
-    }
-    let (policy, port) = psp.source_port.policy();
-    let control = TransmitControl::new()
-        .with_security(Security::PspKey.number() as u8)
-        .with_psp_version(key.version)
-        .with_psp_crypt_offset(psp.crypt_offset)
-        .with_psp_source_port_policy(policy.number() as u8)
-        .with_psp_sample(psp.sample)
-        .with_psp_drop(psp.drop)
-        .with_psp_cookie(psp.cookie.is_some())
-        .with_psp_preformatted(psp.preformatted);
-    Ok((control.into_bits(), TransmitPsp::new().with_spi(key.spi).with_source_port(port).into_bits()))
-}
-
-/// A part of a frame in one place.
-#[derive(Clone, Copy, Default)]
-struct Span {
-    iova: u64,
-    bytes: u32,
-    /// The piece it is of, as in [`TransmitBuffer`]; 0 for the packet's own buffer.
-    piece: u32,
-    /// Bytes of the piece before it.
-    taken: u32,
-}
-
-fn collect_spans(spans: &mut Vec<Span>, pieces: &Pieces, buffer: &TransmitBuffer, frames_iova: u64) {
-    let iova = |place: u32| frames_iova + u64::from(place);
-    spans.clear();
-    spans.push(Span { iova: iova(buffer.place), bytes: buffer.length, piece: 0, taken: 0 });
-    for (number, piece) in pieces.of(buffer.chain) {
-        let (iova, bytes) = match piece {
-            Piece::Buffer { place, length } => (iova(*place), *length),
-            Piece::Region(region) => (region.iova(), region.bytes() as u32),
-            Piece::Free => (0, 0),
-        };
-        spans.push(Span { iova, bytes, piece: number, taken: 0 });
-    }
-}
-
-/// Takes the frame's first bytes out of its spans.
-fn take_inline(
-    spans: &mut [Span],
-    pieces: &Pieces,
-    memory: &SharedMemory,
-    own_frame: usize,
-    frames_offset: usize,
-    inline: &mut [u8],
-) -> Result<(), OutOfBounds> {
-    let mut rest = inline;
-    for span in spans {
-        if rest.is_empty() {
-            break;
-        }
-        let step = rest.len().min(span.bytes as usize);
-        let (part, behind) = std::mem::take(&mut rest).split_at_mut(step);
-        let (source, start) = match pieces.get(span.piece) {
-            Some(Piece::Region(region)) => region.source(),
-            Some(Piece::Buffer { place, .. }) => (memory, frames_offset + *place as usize),
-            _ => (memory, own_frame),
-        };
-        source.read(start + span.taken as usize, part)?;
-        span.iova += step as u64;
-        span.bytes -= step as u32;
-        span.taken += step as u32;
-        rest = behind;
-    }
-    Ok(())
-}
-
-/// What is attached to a buffer.
-pub(crate) enum Piece {
-    Free,
-    Buffer { place: u32, length: u32 },
-    Region(Region),
-}
-
-struct Node {
-    piece: Piece,
-    next: u32,
-}
-
-/// The attached pieces of all packets, in chains. A piece's number is its place and 1, so that 0 is none.
-#[derive(Default)]
-pub(crate) struct Pieces {
-    nodes: Vec<Node>,
-    free: Vec<u32>,
-    /// Registered memory whose packets have ended.
-    pub(crate) reclaimed: Vec<Reclaimed>,
-}
-
-impl Pieces {
-    /// Puts a piece at the end of a chain.
-    pub(crate) fn append(&mut self, chain: &mut u32, piece: Piece) {
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None => {
-                self.nodes.push(Node { piece: Piece::Free, next: 0 });
-                self.nodes.len() as u32
-            }
-        };
-        if let Some(node) = self.nodes.get_mut(number as usize - 1) {
-            *node = Node { piece, next: 0 };
-        }
-        let mut last = 0;
-        for (number, _) in self.of(*chain) {
-            last = number;
-        }
-        match (last as usize).checked_sub(1).and_then(|place| self.nodes.get_mut(place)) {
-            Some(node) => node.next = number,
-            None => *chain = number,
-        }
-    }
-
-    fn get(&self, number: u32) -> Option<&Piece> {
-        Some(&self.nodes.get((number as usize).checked_sub(1)?)?.piece)
-    }
-
-    /// The pieces of a chain, with their numbers.
-    fn of(&self, chain: u32) -> impl Iterator<Item = (u32, &Piece)> {
-        let mut number = chain;
-        std::iter::from_fn(move || {
-            let node = self.nodes.get((number as usize).checked_sub(1)?)?;
-            let found = (number, &node.piece);
-            number = node.next;
-            Some(found)
-        })
-    }
-
-    /// Frees the pieces of a chain: buffers into `free`, registered memory to be reclaimed.
-    pub(crate) fn release(&mut self, chain: u32, cookie: Option<u64>, free: &mut Vec<u32>) {
-        let mut number = chain;
-        while let Some(node) = (number as usize).checked_sub(1).and_then(|place| self.nodes.get_mut(place)) {
-            match std::mem::replace(&mut node.piece, Piece::Free) {
-                Piece::Buffer { place, .. } => free.push(place),
-                Piece::Region(region) => self.reclaimed.push(Reclaimed { cookie, region }),
-                Piece::Free => {}
-            }
-            self.free.push(number);
-            number = std::mem::take(&mut node.next);
-        }
-    }
 }
