@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use common::{ip_packet, read_pcap, repository};
 use cryptonic_driver::{
     Cipher, Direction, Mode, Nic, OpenOptions, OuterHeader, Protection, PspSaConfiguration, QueuePair,
-    QueuePairOptions, SaConfiguration, SecretKey, SoftwarePspSa, SoftwareSa, SourcePort, Status, Time,
-    TransmitPacket,
+    QueuePairOptions, ReceivedProtocol, SaConfiguration, SecretKey, SoftwarePspSa, SoftwareSa, SourcePort,
+    Status, Time, TransmitPacket,
 };
 use cryptonic_hwmodel::{NicId, Parameters, World};
 
@@ -308,5 +308,45 @@ fn what_software_protects_a_device_opens() {
         let mut bytes = vec![0; found.length()];
         to.copy_out(found, &mut bytes).expect("in range");
         assert_eq!(bytes, frame);
+    }
+}
+
+#[test]
+fn what_no_sa_of_the_device_takes_comes_up_for_an_sa_in_software() {
+    // Given a device that sends by an SA, and one that has none,
+    let world = World::new(1);
+    let ((sender_id, mut sender), (receiver_id, mut receiver)) = (nic(&world), nic(&world));
+    let (mut from, mut to) = (clear_queue(&mut sender), clear_queue(&mut receiver));
+    let handle = sender.install_sa(configuration(Direction::Out, Mode::Tunnel, true)).expect("in the device");
+    world.record_drops(receiver_id);
+    let mut carry = |frame: &[u8]| {
+        let mut buffer = from.take_buffer().expect("a buffer");
+        from.fill(&mut buffer, frame).expect("fits");
+        from.transmit(&mut vec![TransmitPacket::new(buffer, Protection::Sa(handle), 0)]).expect("transmit");
+        from.drain(from.time() + Time::from_milliseconds(1), &mut vec![]).expect("drains");
+        world.drain();
+        world.inject(receiver_id, &world.take_sent(sender_id).remove(0));
+        world.drain();
+        let mut received = vec![];
+        to.receive(&mut received, 8).expect("receive");
+        received.pop().map(|one| {
+            let mut bytes = vec![0; one.length()];
+            let protocol = one.protocol();
+            to.copy_out(one, &mut bytes).expect("in range");
+            (protocol, bytes)
+        })
+    };
+    // when a packet comes before there is an SA in software, then it is dropped;
+    let frames = frames();
+    assert!(carry(&frames[0]).is_none());
+    assert_eq!(world.take_drops(receiver_id), [Status::NoSa]);
+    // and afterwards it comes up as it was on the line, and opens.
+    let sa = configuration(Direction::In, Mode::Tunnel, true);
+    let mut sa = receiver.software_sa(sa).expect("in software");
+    for frame in frames {
+        let (protocol, bytes) =
+            carry(&frame).unwrap_or_else(|| panic!("dropped: {:?}", world.take_drops(receiver_id)));
+        assert_eq!(protocol, ReceivedProtocol::Clear, "the device opened nothing");
+        assert_eq!(sa.open(&bytes).expect("opens").0, frame);
     }
 }

@@ -127,7 +127,8 @@ impl Nic {
         if on && !self.information.capabilities.protocol.mac_loopback() {
             return Err(Unsupported::one("MAC loopback").into());
         }
-        self.shared.write(CONTROL, Control::new().with_enable(true).with_mac_loopback(on))?;
+        let control = self.shared.read(CONTROL)?;
+        self.shared.write(CONTROL, control.with_mac_loopback(on))?;
         // The write is posted; what is read back comes after it.
         self.shared.read(CONTROL)?;
         Ok(())

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use cryptonic_crypto::GcmKey;
 use cryptonic_regs::Status;
 use cryptonic_regs::admin::{Direction, Mode};
+use cryptonic_regs::bar0::CONTROL;
 use cryptonic_wire::outer::PerPacket;
 use cryptonic_wire::packet::Ports;
 use cryptonic_wire::selector::Selector;
@@ -124,7 +125,8 @@ impl Nic {
         self.software_psp_sa(sa).map(Box::new).map(PspInstallation::Software)
     }
 
-    /// Makes an SA in software, whatever the device can do.
+    /// Makes an SA in software, whatever the device can do. For an inbound one the device is told to hand up, from now
+    /// on, every ESP packet that none of its own SAs takes.
     pub fn software_sa(&mut self, sa: SaConfiguration) -> Result<SoftwareSa, Error> {
         self.alive()?;
         sa.check()?;
@@ -132,6 +134,10 @@ impl Nic {
         let ring = vec![0; ring_blocks(sa.replay_window)];
         let window = ReplayWindow::new(sa.replay_window, sa.sequence, ring)
             .map_err(|_| Error::Argument("a replay window has 0 or 32 to 65536 packets"))?;
+        if sa.direction == Direction::In && self.information.capabilities.protocol.unmatched_to_host() {
+            let control = self.shared.read(CONTROL)?;
+            self.shared.write(CONTROL, control.with_unmatched_to_host(true))?;
+        }
         let held = self.hold(sa.direction, &sa.key, form::crypto_cipher(sa.cipher), sa.sequence)?;
         Ok(SoftwareSa {
             held,

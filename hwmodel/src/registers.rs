@@ -169,6 +169,7 @@ impl Nic {
                 .with_selectors(true)
                 .with_psp_slot(true)
                 .with_psp_cookie(true)
+                .with_unmatched_to_host(true)
                 .into_bits(),
             _ if offset == bar0::CIPHER_CAPABILITY.offset => bar0::CipherCapability::new()
                 .with_aes_gcm_128(true)
@@ -237,7 +238,11 @@ impl Nic {
         }
         match offset {
             _ if offset == bar0::CONTROL.offset => {
-                self.control = bar0::Control::from_bits(value & 0b11);
+                let written = bar0::Control::from_bits(value);
+                self.control = bar0::Control::new()
+                    .with_enable(written.enable())
+                    .with_mac_loopback(written.mac_loopback())
+                    .with_unmatched_to_host(written.unmatched_to_host());
                 self.fetch_transmit();
             }
             _ if offset == bar0::ESP_UDP_PORT.offset => {

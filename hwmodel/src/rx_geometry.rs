@@ -68,7 +68,10 @@ impl Nic {
             }
             Protocol::Other => Ok(None),
             Protocol::NatKeepalive => Err(Status::NatKeepalive),
-            Protocol::Esp => self.open_esp(&mut packet, &parsed, looked_up).map(Some),
+            Protocol::Esp => match self.open_esp(&mut packet, &parsed, looked_up) {
+                Err(Status::NoSa) if self.control.unmatched_to_host() => Ok(None),
+                opening => opening.map(Some),
+            },
             Protocol::Psp => self.open_psp(&mut packet, &parsed, looked_up).map(Some),
         };
         let opening = match opening {

@@ -129,8 +129,10 @@ bits! {
         psp_slot: bool = 1,
         /// PSP virtualization cookies on transmit.
         psp_cookie: bool = 1,
+        /// ESP packets that no SA takes can be handed up.
+        unmatched_to_host: bool = 1,
         /// Reserved.
-        _reserved: u32 = 13,
+        _reserved: u32 = 12,
     }
     /// Ciphers.
     pub struct CipherCapability: u32 {
@@ -157,8 +159,11 @@ bits! {
         enable: bool = 1,
         /// Frames that the MAC would send come back to the receive side.
         mac_loopback: bool = 1,
+        /// ESP packets that no SA takes are handed up as they came, for an SA in software; else they are dropped as
+        /// `no_sa`.
+        unmatched_to_host: bool = 1,
         /// Reserved.
-        _reserved: u32 = 30,
+        _reserved: u32 = 29,
     }
     /// ESP in UDP on receive.
     pub struct EspUdpPort: u32 {
