@@ -5,6 +5,7 @@ pub(crate) mod experiment;
 pub(crate) mod gate;
 pub(crate) mod info;
 pub(crate) mod pcap;
+mod protections;
 pub(crate) mod regs;
 pub(crate) mod run;
 pub(crate) mod sa;

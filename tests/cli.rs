@@ -354,6 +354,80 @@ fn clear_packets_do_not_enter_where_protection_is_due() {
 }
 
 #[test]
+fn what_the_device_refuses_has_its_name() {
+    let folder = scratch();
+    let file = |name: &str| fs::read_to_string(vectors().join("scapy").join(name)).expect("an SA file");
+    let tunnel = file("esp-tunnel.in.toml");
+    let psp = file("psp-transport.in.toml");
+    let udp = file("esp-udp.in.toml");
+    let key = r#"default = "drop""#;
+    let verdicts = |counts: &[(&str, u64)]| -> serde_json::Map<String, Value> {
+        counts.iter().map(|(name, count)| ((*name).to_owned(), (*count).into())).collect()
+    };
+    let cases = [
+        (
+            "what comes out is not what the SA is for",
+            tunnel.replace("10.0.1.0/24", "10.9.0.0/16"),
+            "scapy/esp-tunnel.protected.pcap",
+            vec![("opened", 9), ("selector_mismatch", 3)],
+        ),
+        (
+            "another upper protocol than the selector's",
+            tunnel.replace("10.1.1.0/24\" }", "10.1.1.0/24\", protocol = \"udp\" }"),
+            "scapy/esp-tunnel.protected.pcap",
+            // One of its three packets is UDP.
+            vec![("opened", 10), ("selector_mismatch", 2)],
+        ),
+        (
+            "ESP of nobody, which a selector is due for, and which none is",
+            tunnel.clone(),
+            "scapy/esp-transport.protected.pcap",
+            vec![("no_sa", 4), ("passed", 8)],
+        ),
+        (
+            "the same where nothing else passes",
+            format!("{key}\n{tunnel}"),
+            "scapy/esp-transport.protected.pcap",
+            vec![("dropped_by_default", 8), ("no_sa", 4)],
+        ),
+        (
+            "packets in clear where protection is due, and where nothing else passes",
+            format!("{key}\n{tunnel}"),
+            "scapy/esp-transport.clear.pcap",
+            vec![("clear_not_accepted", 4), ("dropped_by_default", 8)],
+        ),
+        (
+            "a version of PSP that is not received",
+            psp.replace("receive = true", "receive = [1]"),
+            "scapy/psp-transport.protected.pcap",
+            vec![("opened", 6), ("psp_version_disabled", 6)],
+        ),
+        (
+            "PSP where none is received goes its way",
+            psp.replace("receive = true", "receive = false"),
+            "scapy/psp-transport.protected.pcap",
+            vec![("passed", 12)],
+        ),
+        (
+            "ESP in UDP at another port than that of the SAs is a packet in clear",
+            udp.replace("dst_port = 4500", "dst_port = 4501"),
+            "scapy/esp-udp.protected.pcap",
+            // Transport mode has the addresses that the selectors are due for.
+            vec![("clear_not_accepted", 6), ("passed", 9)],
+        ),
+    ]
+    .map(|(what, sa, capture, counts)| (what, sa, capture, verdicts(&counts)));
+    for (what, text, capture, expected) in cases {
+        let sa = folder.path().join("sa.toml");
+        fs::write(&sa, text).expect("a file");
+        let capture = vectors().join(capture);
+        let object = json(&["pcap", "--sa", name(&sa), name(&capture), "/dev/null", "--json"], 0);
+        assert_eq!(object["verdicts"].as_object(), Some(&expected), "{what}");
+        assert_eq!(object["lost_without_reason"], 0, "{what}");
+    }
+}
+
+#[test]
 fn no_match_ends_with_a_hint_that_names_the_flows() {
     let folder = scratch();
     let sa = folder.path().join("far.toml");

@@ -1,7 +1,5 @@
 //! The experiments: what they measure is what their formulas say, and their files are there.
 
-mod common;
-
 use std::process::Command;
 
 use serde_json::Value;
@@ -10,7 +8,6 @@ fn experiment(arguments: &[&str]) -> Value {
     let output = Command::new(env!("CARGO_BIN_EXE_cryptonic"))
         .args(["experiment", "inline", "--json"])
         .args(arguments)
-        .current_dir(common::repository())
         .output()
         .expect("the command line runs");
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -53,9 +50,10 @@ fn what_a_format_costs_and_takes_is_what_the_formulas_say() {
             let (found, sum) = both(&["packets_per_second"]);
             // The formula does not know prefetch, which short packets of two descriptors, and 400 Gb/s, use up.
             if preset == "100g" && row["format"] != "scatter-gather" {
-                assert!((found / sum - 1.0).abs() < 0.015, "{what}: {found} packets/s, not {sum}");
+                assert!((found / sum - 1.0).abs() < 0.01, "{what}: {found} packets/s, not {sum}");
             }
-            assert!(found < sum * 1.015, "{what}: {found} packets/s is more than {sum}");
+            // At 400 Gb/s the host is the limit, and its looks at the rings are 100 ns apart.
+            assert!(found < sum * 1.03, "{what}: {found} packets/s is more than {sum}");
         }
     }
 }
