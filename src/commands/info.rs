@@ -56,7 +56,7 @@ pub(crate) fn info(arguments: &ModelArguments, as_json: bool) -> Result<()> {
     let paint = Paint::for_stdout();
     let mut text = String::new();
     let _ = writeln!(text, "{}", paint.bold(&information.to_string()));
-    let mut line = |name: &str, value: String| writeln!(text, "  {name:<24}{value}");
+    let mut line = |name: &str, value: String| writeln!(text, "  {name:<32}{value}");
     let _ = line("PCI", format!("{:04x}:{:04x}", information.vendor, information.device));
     let _ = line("MAC address", mac);
     let _ = line("contract", contract);
