@@ -18,7 +18,7 @@ const RECEIVE_DESCRIPTOR_BYTES: u64 = 16;
 const L3_BYTES: u64 = 34;
 /// Preamble and FCS, which a latency contains; and the gap after them.
 const PREAMBLE_BYTES: u64 = 8;
-const FCS_BYTES: u64 = 4;
+pub(super) const FCS_BYTES: u64 = 4;
 const GAP_BYTES: u64 = 12;
 const SHORTEST_BYTES: u64 = 60;
 const CIPHER_BLOCK_BYTES: u64 = 16;

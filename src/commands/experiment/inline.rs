@@ -8,7 +8,7 @@ use cryptonic_hwmodel::Parameters;
 use cryptonic_regs::admin::{Cipher, Mode};
 use serde_json::{Value, json};
 
-use super::formulas::{Figures, Formulas};
+use super::formulas::{FCS_BYTES, Figures, Formulas};
 use super::plot;
 use crate::commands::run::{ModelArguments, parameters_json};
 use crate::commands::traffic::{Bench, Settings};
@@ -357,10 +357,12 @@ fn write_files(
     OutputFile::write_whole(&folder.join("inline.json"), format!("{object:#}\n").as_bytes())?;
     OutputFile::write_whole(&folder.join("inline.txt"), plain.as_bytes())?;
     let plots: [(&str, &str, plot::Value); 4] = [
-        ("bytes", "PCI Express bytes to the device a packet", |figures| figures.to_device),
-        ("first-byte", "first byte in the NIC, ns", |figures| figures.first_byte_ns),
-        ("latency", "latency of one packet, ns", |figures| figures.latency_ns),
-        ("rate", "M packets/s", |figures| figures.packets_per_second / 1e6),
+        ("bytes", "PCI Express bytes to the device, beyond the frame's own", |row, figures| {
+            figures.to_device - ((row.size as u64 - FCS_BYTES) as f64)
+        }),
+        ("first-byte", "first byte in the NIC, ns", |_, figures| figures.first_byte_ns),
+        ("latency", "latency of one packet, ns", |_, figures| figures.latency_ns),
+        ("rate", "M packets/s", |_, figures| figures.packets_per_second / 1e6),
     ];
     for (name, title, of) in plots {
         let svg = plot::lines(title, rows, of)?;

@@ -1,4 +1,4 @@
-//! Plots, as SVG: one line a format over the sizes of frames.
+//! Plots, as SVG: one line a format over the sizes of frames. Lines that lie on one another are formats that cost the same.
 
 use plotters::prelude::*;
 
@@ -6,10 +6,23 @@ use super::formulas::Figures;
 use super::inline::Row;
 use crate::error::{Error, Result};
 
-const WIDTH_AND_HEIGHT: (u32, u32) = (900, 560);
+const WIDTH_AND_HEIGHT: (u32, u32) = (960, 560);
+/// Where the names of the formats begin.
+const NAMES_LEFT: u32 = 800;
+/// Eight colours that colour-blind readers tell apart (Okabe and Ito, "Color Universal Design", 2008); the yellow darker.
+const COLOURS: [RGBColor; 8] = [
+    RGBColor(0, 0, 0),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+    RGBColor(0, 158, 115),
+    RGBColor(190, 170, 20),
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(204, 121, 167),
+];
 
-/// What of the figures a plot shows.
-pub(super) type Value = fn(&Figures) -> f64;
+/// What a plot shows of a row's measured or computed figures.
+pub(super) type Value = fn(&Row, &Figures) -> f64;
 
 /// What is measured as a line, what is computed as rings.
 pub(super) fn lines(title: &str, rows: &[Row], of: Value) -> Result<String> {
@@ -28,8 +41,9 @@ fn draw(
     root.fill(&WHITE)?;
     let sizes = rows.iter().map(|row| row.size as f64);
     let (low, high) = sizes.fold((f64::MAX, 0.0_f64), |(low, high), size| (low.min(size), high.max(size)));
-    let most = rows.iter().map(|row| of(&row.measured).max(of(&row.computed))).fold(0.0, f64::max);
-    let mut chart = ChartBuilder::on(&root)
+    let most = rows.iter().map(|row| of(row, &row.measured).max(of(row, &row.computed))).fold(0.0, f64::max);
+    let (plane, names_area) = root.split_horizontally(NAMES_LEFT);
+    let mut chart = ChartBuilder::on(&plane)
         .caption(title, ("sans-serif", 18))
         .margin(12)
         .x_label_area_size(44)
@@ -43,20 +57,16 @@ fn draw(
     let mut names: Vec<&str> = rows.iter().map(|row| row.format).collect();
     names.dedup();
     for (index, name) in names.into_iter().enumerate() {
-        let colour = Palette99::pick(index).to_rgba();
+        let colour = COLOURS[index % COLOURS.len()];
         let own = || rows.iter().filter(move |row| row.format == name);
-        chart
-            .draw_series(LineSeries::new(own().map(|row| (row.size as f64, of(&row.measured))), colour))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour));
-        chart.draw_series(own().map(|row| Circle::new((row.size as f64, of(&row.computed)), 4, colour)))?;
+        let line = own().map(|row| (row.size as f64, of(row, &row.measured)));
+        chart.draw_series(LineSeries::new(line, colour.stroke_width(2)))?;
+        let ring = |row: &Row| Circle::new((row.size as f64, of(row, &row.computed)), 4, colour);
+        chart.draw_series(own().map(ring))?;
+        let height = 60 + 24 * index as i32;
+        names_area.draw(&PathElement::new([(4, height), (26, height)], colour.stroke_width(2)))?;
+        names_area.draw(&Text::new(name, (34, height - 7), ("sans-serif", 15)))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK)
-        .draw()?;
     root.present()?;
     Ok(())
 }
