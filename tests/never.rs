@@ -8,7 +8,7 @@
 //! | 4 | a replayed or unauthenticated packet reaches a receive queue marked good | `replay` |
 //! | 5 | a key byte can be read back, or stays behind | `keys` |
 //! | 6 | a stale SA reference encrypts or decrypts anything | `stale` |
-//! | 7 | a malicious host or packet makes the model panic or hang | `hostile` |
+//! | 7 | a malicious host or packet makes the model panic or hang | `hostile`, `hostile_admin`, `hostile_packets` |
 //!
 //! `tests/protocols.rs` holds every form of ESP and PSP to lines 1, 2 and 4.
 //!
@@ -19,6 +19,10 @@
 mod clear;
 #[path = "never/hostile.rs"]
 mod hostile;
+#[path = "never/hostile_admin.rs"]
+mod hostile_admin;
+#[path = "never/hostile_packets.rs"]
+mod hostile_packets;
 #[path = "never/keys.rs"]
 mod keys;
 #[path = "never/nonces.rs"]

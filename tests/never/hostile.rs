@@ -6,13 +6,10 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use cryptonic_driver::{Direction, Host, KeyLedger, Mode, Protection, PspTransmit, Status};
+use cryptonic_driver::{Direction, Host, KeyLedger, Mode, Protection, Status};
 use cryptonic_hwmodel::{NicId, Parameters, World};
 use cryptonic_pci::config::{COMMAND, COMMAND_BUS_MASTER, COMMAND_MEMORY};
 use cryptonic_pci::{Bar, DmaAccess, SharedMemory, Time};
-use cryptonic_regs::admin::{
-    Command, CommandHead, CommandLengths, Opcode, SaForm, SaNames, SaParameters, SaWindow, SecretWord,
-};
 use cryptonic_regs::bar0::{self, AdminControl, QueueControl};
 use cryptonic_regs::descriptor::{
     RECEIVE_STRIDE_BYTES, ReceiveControl, Security, TransmitControl, TransmitExtent, TransmitSa,
@@ -21,12 +18,11 @@ use cryptonic_regs::doorbell;
 
 use crate::raw::{RawQueue, control};
 use crate::rig::{
-    Chance, MARKER, Wire, apart, cases, device_keys, esp, esp_offset, guarded, marked, open, psp_offset,
-    put_on, send_on, shows, tcp6, udp,
+    Chance, MARKER, Wire, apart, cases, esp, esp_offset, guarded, marked, open, send_on, shows, tcp6, udp,
 };
 
 /// Runs a case; fails when it panics, and when it is not over in time.
-fn within(limit: Duration, name: String, case: impl FnOnce() + Send + 'static) {
+pub fn within(limit: Duration, name: String, case: impl FnOnce() + Send + 'static) {
     let (done, over) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         case();
@@ -41,10 +37,10 @@ fn within(limit: Duration, name: String, case: impl FnOnce() + Send + 'static) {
     }
 }
 
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Resets the device and sends a packet through driver, rings and line back to itself.
-fn assert_serves_again(world: &World, id: NicId) {
+pub fn assert_serves_again(world: &World, id: NicId) {
     let host = world.host(id);
     host.reset().expect("reset");
     drop(host);
@@ -67,16 +63,16 @@ fn assert_serves_again(world: &World, id: NicId) {
 }
 
 /// Memory of a host without manners: 1 MiB at this address, the second half read-only, in parts.
-const IOVA: u64 = 0x1000_0000;
-const MEMORY_BYTES: usize = 1 << 20;
+pub const IOVA: u64 = 0x1000_0000;
+pub const MEMORY_BYTES: usize = 1 << 20;
 
-struct Mapped {
+pub struct Mapped {
     writable: SharedMemory,
     read_only: SharedMemory,
 }
 
 impl Mapped {
-    fn new(host: &dyn Host) -> Mapped {
+    pub fn new(host: &dyn Host) -> Mapped {
         let half = || SharedMemory::new(MEMORY_BYTES / 2).expect("memory");
         let mapped = Mapped { writable: half(), read_only: half() };
         host.dma_map(&mapped.writable, IOVA, DmaAccess::DeviceReadsAndWrites).expect("map");
@@ -85,7 +81,7 @@ impl Mapped {
         mapped
     }
 
-    fn fill(&self, chance: &mut Chance) {
+    pub fn fill(&self, chance: &mut Chance) {
         for memory in [&self.writable, &self.read_only] {
             for offset in (0..memory.bytes()).step_by(8) {
                 memory.write_word(offset, descriptor_like(chance)).expect("in range");
@@ -95,7 +91,7 @@ impl Mapped {
 }
 
 /// An address that is often good, and else bad in a way of its own.
-fn address(chance: &mut Chance) -> u64 {
+pub fn address(chance: &mut Chance) -> u64 {
     match chance.below(12) {
         0 => chance.word(),
         1 => u64::MAX - chance.below(256),
@@ -109,7 +105,7 @@ fn address(chance: &mut Chance) -> u64 {
 }
 
 /// A word that may pass for an address or for a control word.
-fn descriptor_like(chance: &mut Chance) -> u64 {
+pub fn descriptor_like(chance: &mut Chance) -> u64 {
     match chance.below(6) {
         0 => chance.word(),
         1 => 0,
@@ -120,7 +116,7 @@ fn descriptor_like(chance: &mut Chance) -> u64 {
     }
 }
 
-fn bus_master(host: &dyn Host) {
+pub fn bus_master(host: &dyn Host) {
     host.config_write(COMMAND, COMMAND_MEMORY | COMMAND_BUS_MASTER).expect("write");
 }
 
@@ -143,7 +139,7 @@ fn register(chance: &mut Chance) -> (Bar, u32) {
     }
 }
 
-fn value(chance: &mut Chance) -> u32 {
+pub fn value(chance: &mut Chance) -> u32 {
     match chance.below(8) {
         0 => chance.word() as u32,
         1 => chance.below(3) as u32,
@@ -474,274 +470,6 @@ fn random_receive_rings_with_scatter_and_coalescing() {
     }
 }
 
-/// An admin queue driven by hand.
-struct RawAdmin {
-    host: Box<dyn Host>,
-    memory: SharedMemory,
-    producer: u32,
-}
-
-const ADMIN_SLOTS_LOG2: u8 = 4;
-const ADMIN_COMPLETIONS: u64 = 0x1000;
-const ADMIN_BLOCK: u64 = 0x2000;
-
-impl RawAdmin {
-    fn new(world: &World, id: NicId) -> RawAdmin {
-        let host = world.host(id);
-        let memory = SharedMemory::new(0x4000).expect("memory");
-        host.dma_map(&memory, IOVA, DmaAccess::DeviceReadsAndWrites).expect("map");
-        bus_master(&*host);
-        let mut admin = RawAdmin { host, memory, producer: 0 };
-        admin.bases(IOVA, IOVA + ADMIN_COMPLETIONS);
-        admin.enable(true);
-        admin
-    }
-
-    fn bases(&self, commands: u64, completions: u64) {
-        self.host.write64(Bar::Bar0, bar0::ADMIN_COMMAND_BASE.offset, commands).expect("write");
-        self.host.write64(Bar::Bar0, bar0::ADMIN_COMPLETION_BASE.offset, completions).expect("write");
-    }
-
-    fn enable(&mut self, on: bool) {
-        let control = AdminControl::new().with_enable(on).with_slots_log2(ADMIN_SLOTS_LOG2);
-        self.host.write32(Bar::Bar0, bar0::ADMIN_CONTROL.offset, control.into_bits()).expect("write");
-        self.producer = 0;
-    }
-
-    fn put(&mut self, words: &[u64; 8]) {
-        let slot = (self.producer % (1 << ADMIN_SLOTS_LOG2)) as usize * Command::BYTES;
-        for (index, word) in words.iter().enumerate() {
-            self.memory.write_word(slot + index * 8, *word).expect("in range");
-        }
-        self.producer = self.producer.wrapping_add(1);
-    }
-
-    fn ring(&self) {
-        self.host.write32(Bar::Bar0, bar0::ADMIN_DOORBELL.offset, self.producer).expect("write");
-    }
-
-    fn completions(&self) -> Vec<[u64; 2]> {
-        (0..1 << ADMIN_SLOTS_LOG2)
-            .map(|slot| {
-                [0, 8].map(|word| {
-                    self.memory.read_word(ADMIN_COMPLETIONS as usize + slot * 16 + word).expect("in range")
-                })
-            })
-            .collect()
-    }
-}
-
-/// SA parameters that are nearly right.
-fn parameters(chance: &mut Chance) -> [u64; SaParameters::WORDS] {
-    let incoming = chance.one_in(2);
-    let tunnel = chance.one_in(2);
-    let esn = chance.one_in(2);
-    let outer = !incoming && tunnel;
-    let mut words = SaParameters {
-        form: SaForm::new()
-            .with_direction(u8::from(incoming))
-            .with_protocol(1)
-            .with_mode(u8::from(!tunnel))
-            .with_icv_bytes(16)
-            .with_esn(esn)
-            .with_ttl(if outer { 64 } else { 0 }),
-        names: SaNames::new().with_spi(0x100 + chance.below(4) as u32),
-        sequence: match chance.below(4) {
-            0 => 0,
-            1 if esn => u64::MAX - chance.below(3),
-            2 => u64::from(u32::MAX) - chance.below(3),
-            _ => chance.below(100),
-        },
-        window: SaWindow::new().with_replay_window(if incoming {
-            chance.pick(&[0, 32, 64, 65_536])
-        } else {
-            0
-        }),
-        tunnel_source_1: if outer { 0x0100_000a << 32 } else { 0 },
-        tunnel_destination_1: if outer { 0x0200_000a << 32 } else { 0 },
-        key_0: SecretWord::from(chance.word()),
-        key_1: SecretWord::from(chance.word()),
-        salt: SecretWord::from(chance.below(1 << 32)),
-        ..SaParameters::default()
-    }
-    .to_words();
-    if chance.one_in(3) {
-        words[chance.below(SaParameters::WORDS as u64) as usize] ^= 1 << chance.below(64);
-    }
-    words
-}
-
-#[test]
-fn random_admin_commands() {
-    for seed in 0..cases(30) {
-        within(LIMIT, format!("admin commands, seed {seed}"), move || {
-            let mut chance = Chance::new(seed);
-            let world = World::new(seed);
-            let id = world.add_nic(&Parameters::default()).expect("parameters");
-            let mut admin = RawAdmin::new(&world, id);
-            world.drain();
-            for _ in 0..400 {
-                for (index, word) in parameters(&mut chance).into_iter().enumerate() {
-                    admin.memory.write_word(ADMIN_BLOCK as usize + index * 8, word).expect("in range");
-                }
-                let opcode = chance.pick(Opcode::ALL).number() as u16;
-                let argument = match chance.below(4) {
-                    0 => chance.word(),
-                    1 => chance.below(3000),
-                    2 => chance.below(4) << 32 | chance.below(64),
-                    _ => 0,
-                };
-                let takes = matches!(opcode, 0x10 | 0x22);
-                let gives = matches!(opcode, 0x01 | 0x02 | 0x12 | 0x20);
-                let mut words = Command {
-                    head: CommandHead::new().with_opcode(opcode).with_identifier(admin.producer as u16),
-                    parameter_address: if takes { IOVA + ADMIN_BLOCK } else { 0 },
-                    reply_address: if gives { IOVA + ADMIN_BLOCK } else { 0 },
-                    lengths: CommandLengths::new()
-                        .with_parameter_bytes(if opcode == 0x22 {
-                            64
-                        } else if takes {
-                            144
-                        } else {
-                            0
-                        })
-                        .with_reply_bytes(if gives { 0x2000 } else { 0 }),
-                    argument_0: argument,
-                    ..Command::default()
-                }
-                .to_words();
-                if chance.one_in(3) {
-                    words[chance.below(8) as usize] = chance.word();
-                }
-                if chance.one_in(5) {
-                    words[1 + chance.below(2) as usize] = address(&mut chance) & !7;
-                }
-                admin.put(&words);
-                admin.ring();
-                match chance.below(30) {
-                    0 => world.restart_firmware(id),
-                    1 => {
-                        admin.enable(false);
-                        admin.bases(address(&mut chance), address(&mut chance));
-                        for _ in 0..chance.below(4) {
-                            admin.host.relax();
-                        }
-                        admin.bases(IOVA, IOVA + ADMIN_COMPLETIONS);
-                        admin.enable(true);
-                    }
-                    2 => admin
-                        .host
-                        .write32(Bar::Bar0, bar0::ADMIN_DOORBELL.offset, value(&mut chance))
-                        .expect("write"),
-                    3 => {
-                        admin.host.reset().expect("reset");
-                        bus_master(&*admin.host);
-                        admin.bases(IOVA, IOVA + ADMIN_COMPLETIONS);
-                        admin.enable(true);
-                    }
-                    _ => {}
-                }
-                if chance.one_in(3) {
-                    world.drain();
-                }
-                if admin.host.read32(Bar::Bar0, bar0::ADMIN_STATUS.offset).expect("read") != 1 {
-                    admin.enable(false);
-                    admin.enable(true);
-                }
-            }
-            world.drain();
-            admin.host.dma_unmap(IOVA).expect("unmap");
-            drop(admin);
-            assert_serves_again(&world, id);
-        });
-    }
-}
-
-#[test]
-fn an_admin_queue_turned_off_while_a_command_is_fetched() {
-    within(LIMIT, "admin queue off".into(), || {
-        let world = World::new(1);
-        let id = world.add_nic(&Parameters::default()).expect("parameters");
-        let mut admin = RawAdmin::new(&world, id);
-        world.drain();
-        let rotate = Command { head: CommandHead::new().with_opcode(0x21), ..Command::default() }.to_words();
-        // A first command ends well.
-        admin.put(&rotate);
-        admin.ring();
-        world.drain();
-        assert_ne!(admin.completions()[0], [0, 0]);
-        // The second is on its way when the queue is turned off and its bases are set to the end of memory,
-        admin.put(&rotate);
-        admin.ring();
-        admin.enable(false);
-        admin.bases(u64::MAX - 7, u64::MAX - 7);
-        world.drain();
-        // and the third when the queue is turned off and on again.
-        admin.bases(IOVA, IOVA + ADMIN_COMPLETIONS);
-        admin.enable(true);
-        admin.put(&rotate);
-        admin.ring();
-        admin.enable(false);
-        admin.memory.zeroise(ADMIN_COMPLETIONS as usize, 256).expect("in range");
-        admin.enable(true);
-        world.drain();
-        // Then the new ring is empty until somebody produces something.
-        assert_eq!(admin.completions(), [[0, 0]; 16], "nothing was asked of this ring");
-        admin.put(&rotate);
-        admin.ring();
-        world.drain();
-        let completions = admin.completions();
-        assert_ne!(completions[0], [0, 0]);
-        assert_eq!(completions[1], [0, 0], "one command, one completion");
-    });
-}
-
-#[test]
-fn an_admin_doorbell_that_takes_back_what_it_announced() {
-    within(LIMIT, "admin doorbell".into(), || {
-        for steps in 0..20 {
-            let world = World::new(1);
-            let id = world.add_nic(&Parameters::default()).expect("parameters");
-            let mut admin = RawAdmin::new(&world, id);
-            world.drain();
-            let rotate = Command { head: CommandHead::new().with_opcode(0x21), ..Command::default() };
-            admin.put(&rotate.to_words());
-            admin.ring();
-            let _ = admin.host.wait(0, admin.host.now() + Time::from_nanoseconds(steps * 100));
-            admin.producer -= 1;
-            admin.ring();
-            world.drain();
-            assert_eq!(admin.completions()[1], [0, 0], "one command at most");
-        }
-    });
-}
-
-#[test]
-fn a_command_of_a_queue_that_was_turned_off_is_not_completed_in_the_next() {
-    within(LIMIT, "admin queue off, command taken".into(), || {
-        for steps in 0..60 {
-            let world = World::new(1);
-            let id = world.add_nic(&Parameters::default()).expect("parameters");
-            let mut admin = RawAdmin::new(&world, id);
-            world.drain();
-            let rotate = Command {
-                head: CommandHead::new().with_opcode(0x21).with_identifier(0x55),
-                ..Command::default()
-            };
-            admin.put(&rotate.to_words());
-            admin.ring();
-            let deadline = admin.host.now() + Time::from_nanoseconds(steps * 200);
-            let _ = admin.host.wait(0, deadline);
-            admin.enable(false);
-            admin.host.read32(Bar::Bar0, bar0::ADMIN_STATUS.offset).expect("read");
-            admin.memory.zeroise(ADMIN_COMPLETIONS as usize, 256).expect("in range");
-            admin.enable(true);
-            world.drain();
-            assert_eq!(admin.completions(), [[0, 0]; 16], "after {} ns", steps * 200);
-        }
-    });
-}
-
 #[test]
 fn packets_without_end_that_never_ask_for_a_completion() {
     within(LIMIT, "no reports".into(), || {
@@ -851,128 +579,6 @@ fn accesses_outside_every_bar() {
         host.config_read(offset).expect("read");
     }
     assert_serves_again(&world, id);
-}
-
-/// Frames that hold something for every part of the parser, from valid ones and by chance.
-fn hostile_frame(chance: &mut Chance, valid: &[Vec<u8>]) -> Vec<u8> {
-    if chance.one_in(20) {
-        let length = chance.below(200) as usize;
-        return chance.bytes(length);
-    }
-    let mut frame = valid[chance.below(valid.len() as u64) as usize].clone();
-    for _ in 0..chance.below(4) {
-        if frame.is_empty() {
-            break;
-        }
-        let at = chance.below(frame.len().min(100) as u64) as usize;
-        match chance.below(5) {
-            0 => frame.truncate(at),
-            1 => frame[at] = chance.pick(&[0, 0xff, 0x7f, 0x80]),
-            2 => frame[at] ^= 1 << chance.below(8),
-            3 => {
-                let byte = chance.word() as u8;
-                frame.insert(at, byte);
-            }
-            _ => frame.extend(std::iter::repeat_n(0, chance.below(100) as usize)),
-        }
-    }
-    // With the right checksum more of the parser is reached.
-    if frame.len() >= 34 && frame[12..14] == [8, 0] && chance.one_in(2) {
-        frame[24..26].fill(0);
-        let words = frame[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-        let sum: u32 = words.sum();
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-        frame[24..26].copy_from_slice(&sum.to_be_bytes());
-    }
-    frame
-}
-
-/// Protected frames under SAs and PSP keys that the receiver has.
-fn protected(world: &World) -> (crate::rig::End, Vec<Vec<u8>>) {
-    let mut a = crate::rig::End::new(world, &Parameters::default());
-    let mut frames = vec![];
-    a.nic.psp_test_keys_load(device_keys()).expect("load");
-    a.nic.psp_receive(0b11, 1000).expect("receive");
-    for (key, mode) in [(0x42, Mode::Tunnel), (0x43, Mode::Transport)] {
-        let out = a.nic.install_sa(esp(Direction::Out, mode, key)).expect("install");
-        a.nic.install_sa(esp(Direction::In, mode, key)).expect("install");
-        for frame in [udp(&marked(100)), tcp6(&marked(100)), udp(&[])] {
-            a.send(&frame, Protection::Sa(out));
-        }
-    }
-    for version in [0, 1] {
-        let spi = a.nic.psp_allocate(version, 1).expect("allocate").remove(0);
-        let key = a.queue.add_psp_key(version, spi.spi, &spi.key).expect("key");
-        for crypt_offset in [0, 5] {
-            let psp = PspTransmit { crypt_offset, ..PspTransmit::new(key) };
-            for frame in [udp(&marked(100)), tcp6(&marked(100))] {
-                a.send(&frame, Protection::PspKey(psp));
-            }
-        }
-    }
-    frames.extend(a.wire.take());
-    assert!(frames.iter().all(|frame| esp_offset(frame).is_some() || psp_offset(frame).is_some()));
-    (a, frames)
-}
-
-#[test]
-fn random_frames() {
-    for seed in 0..cases(12) {
-        within(LIMIT, format!("frames, seed {seed}"), move || {
-            let mut chance = Chance::new(seed);
-            let world = World::new(seed);
-            let (mut a, mut valid) = protected(&world);
-            valid.extend([udp(&marked(100)), tcp6(&marked(100)), vec![], vec![0; 60]]);
-            for _ in 0..100 {
-                for _ in 0..50 {
-                    let frame = hostile_frame(&mut chance, &valid);
-                    world.inject(a.id, &frame);
-                }
-                if chance.one_in(10) {
-                    world.inject(a.id, &vec![0x55; chance.pick(&[9_600, 9_728, 9_729, 65_535, 100_000])]);
-                }
-                a.receive();
-            }
-            world.drain();
-            drop((a.queue, a.nic));
-            assert_serves_again(&world, a.id);
-        });
-    }
-}
-
-#[test]
-fn random_frames_on_transmit() {
-    for seed in 0..cases(12) {
-        within(LIMIT, format!("frames on transmit, seed {seed}"), move || {
-            let mut chance = Chance::new(seed);
-            let (_world, mut a, _b) = apart();
-            let key = cryptonic_driver::SecretKey::new(&[7; 16]).expect("16 bytes");
-            let key = a.queue.add_psp_key(0, 0x90, &key).expect("key");
-            let protections = [
-                Protection::Sa(a.nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x42)).expect("install")),
-                Protection::Sa(
-                    a.nic.install_sa(esp(Direction::Out, Mode::Transport, 0x43)).expect("install"),
-                ),
-                Protection::PspKey(PspTransmit::new(key)),
-                Protection::PspKey(PspTransmit { crypt_offset: 9, ..PspTransmit::new(key) }),
-            ];
-            let valid = [udp(&marked(100)), tcp6(&marked(100)), udp(&[]), tcp6(&[]), vec![0; 60]];
-            for _ in 0..3000 {
-                let mut frame = hostile_frame(&mut chance, &valid);
-                frame.truncate(2048);
-                let protection = if seed % 2 == 0 { protections[0] } else { chance.pick(&protections) };
-                put_on(&mut a.queue, &frame, protection, 0);
-                if a.queue.transmit_space() < 10 {
-                    crate::rig::drain(&mut a.queue);
-                }
-            }
-            crate::rig::drain(&mut a.queue);
-            assert!(!a.wire.frames().is_empty());
-            // In a tunnel nothing of a packet is seen, whatever it is; in transport mode its headers are.
-            assert!(seed % 2 == 1 || !a.wire.shows_marker());
-        });
-    }
 }
 
 /// A small device is the same device: the smallest capacities that are allowed.
