@@ -56,6 +56,7 @@ impl AwsLcKey {
 impl Aead for AwsLcKey {
     /// # Panics
     /// If the text is longer than GCM allows (64 GiB).
+    #[inline]
     fn seal(&self, nonce: &[u8; 12], aad: &[u8], text: &mut [u8]) -> [u8; 16] {
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let tag = self.0.seal_in_place_separate_tag(nonce, Aad::from(aad), text);
@@ -64,6 +65,7 @@ impl Aead for AwsLcKey {
         out
     }
 
+    #[inline]
     fn open(
         &self,
         nonce: &[u8; 12],

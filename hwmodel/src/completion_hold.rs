@@ -20,7 +20,7 @@ const COMPLETIONS_MAX: u8 = 8;
 
 impl Nic {
     /// Receive completions of one packet, `count` of them, go to the host: now, or with others.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn complete(&mut self, queue: u16, write: HostWrite, count: u32) {
         let pair = &mut self.queues[usize::from(queue)];
         let (most, hold) = held(pair.coalescing);
@@ -40,7 +40,9 @@ impl Nic {
             self.flush_completions(queue);
         } else if !pair.hold.timer {
             pair.hold.timer = true;
-            self.events.completion_holds.push(self.now + hold, QueueTimer { queue, epoch: pair.epoch });
+            self.events.seldom.change(|queues| {
+                queues.completion_holds.push(self.now + hold, QueueTimer { queue, epoch: pair.epoch })
+            });
         }
     }
 
@@ -76,7 +78,7 @@ impl Nic {
         let due = pair.hold.since + hold;
         pair.hold.timer = pair.hold.count != 0 && due > self.now;
         if pair.hold.timer {
-            self.events.completion_holds.push(due, timer);
+            self.events.seldom.change(|queues| queues.completion_holds.push(due, timer));
         } else {
             self.flush_completions(timer.queue);
         }
@@ -109,7 +111,9 @@ impl Nic {
             self.send_queue_interrupt(queue);
         } else if !pair.interrupt.timer {
             pair.interrupt.timer = true;
-            self.events.interrupt_delays.push(self.now + delay, QueueTimer { queue, epoch: pair.epoch });
+            self.events.seldom.change(|queues| {
+                queues.interrupt_delays.push(self.now + delay, QueueTimer { queue, epoch: pair.epoch })
+            });
         }
     }
 
@@ -123,7 +127,7 @@ impl Nic {
         let due = pair.interrupt.since + delay;
         pair.interrupt.timer = pair.interrupt.count != 0 && due > self.now;
         if pair.interrupt.timer {
-            self.events.interrupt_delays.push(due, timer);
+            self.events.seldom.change(|queues| queues.interrupt_delays.push(due, timer));
         } else if pair.interrupt.count != 0 {
             self.send_queue_interrupt(timer.queue);
         }

@@ -46,9 +46,9 @@ impl Nic {
             pair.transmit.fetched = first.wrapping_add(count);
             *prefetched += count;
             let done = self.pcie.read(self.now, u64::from(count * pair.transmit.stride));
-            self.events
-                .transmit_descriptors
-                .push(done, Descriptors { queue, epoch: pair.epoch, first, count });
+            self.events.seldom.change(|queues| {
+                queues.transmit_descriptors.push(done, Descriptors { queue, epoch: pair.epoch, first, count })
+            });
         }
     }
 
@@ -95,9 +95,9 @@ impl Nic {
             let first = pair.receive.fetched;
             pair.receive.fetched = first.wrapping_add(count);
             let done = self.pcie.read(self.now, u64::from(count * pair.receive.stride));
-            self.events
-                .receive_descriptors
-                .push(done, Descriptors { queue, epoch: pair.epoch, first, count });
+            self.events.seldom.change(|queues| {
+                queues.receive_descriptors.push(done, Descriptors { queue, epoch: pair.epoch, first, count })
+            });
         }
     }
 
@@ -126,7 +126,7 @@ impl Nic {
         let waiting = std::mem::take(&mut pair.waiting);
         let held = std::mem::take(&mut pair.held);
         if let Some(assembly) = pair.assembly.take() {
-            self.end_frame(&assembly.frame);
+            self.end_frame(assembly.frame);
         }
         for write in held {
             self.forget_write(write);

@@ -63,13 +63,19 @@ impl Moment {
     #[inline]
     const fn new(time: Time, kind: u64) -> Moment {
         // Past the end of the order everything is never: a world that old stands still.
-        if time.0 >> (64 - KIND_BITS) == 0 { Moment(time.0 << KIND_BITS | kind) } else { Moment::NEVER }
+        if time.0 < Self::NEVER.0 >> KIND_BITS { Moment(time.0 << KIND_BITS | kind) } else { Moment::NEVER }
     }
 
     /// The time; `Time::NEVER` for never.
     #[inline]
     pub(crate) fn time(self) -> Time {
         if self == Moment::NEVER { Time::NEVER } else { Time(self.0 >> KIND_BITS) }
+    }
+
+    /// Whether its time, whatever happens then, is before another's.
+    #[inline]
+    pub(crate) fn is_before(self, other: Moment) -> bool {
+        self.0 >> KIND_BITS < other.0 >> KIND_BITS
     }
 
     /// What happens.
@@ -83,12 +89,14 @@ impl Moment {
 /// touches nothing else.
 pub(crate) struct Queue<T, const KIND: u64> {
     head: Moment,
+    /// No event is later.
+    last: Time,
     events: VecDeque<(Time, T)>,
 }
 
 impl<T, const KIND: u64> Default for Queue<T, KIND> {
     fn default() -> Self {
-        Queue { head: Moment::NEVER, events: VecDeque::new() }
+        Queue { head: Moment::NEVER, last: Time::ZERO, events: VecDeque::new() }
     }
 }
 
@@ -96,13 +104,25 @@ impl<T, const KIND: u64> Queue<T, KIND> {
     /// Adds an event. Times ascend; one that would not is put right behind those at or before its time.
     #[inline]
     pub(crate) fn push(&mut self, time: Time, event: T) {
-        if self.events.back().is_none_or(|(last, _)| *last <= time) {
+        if self.last <= time {
+            self.last = time;
             self.events.push_back((time, event));
         } else {
-            let place = self.events.partition_point(|(at, _)| *at <= time);
-            self.events.insert(place, (time, event));
+            self.insert(time, event);
         }
         self.head = self.head.min(Moment::new(time, KIND));
+    }
+
+    #[cold]
+    fn insert(&mut self, time: Time, event: T) {
+        let place = self.events.partition_point(|(at, _)| *at <= time);
+        self.events.insert(place, (time, event));
+    }
+
+    /// The moment of the first event.
+    #[inline]
+    pub(crate) fn head(&self) -> Moment {
+        self.head
     }
 
     /// Whether there is no event.
@@ -178,6 +198,32 @@ pub(crate) struct Pending {
     pub(crate) follows_fault: bool,
 }
 
+/// Frames that are not in use: they go from stage to stage by their box, and taking one allocates nothing in the
+/// steady state.
+#[derive(Default)]
+#[expect(clippy::vec_box, reason = "frames move from stage to stage by their box")]
+pub(crate) struct PendingPool(Vec<Box<Pending>>);
+
+impl PendingPool {
+    /// Boxes a frame.
+    #[inline]
+    pub(crate) fn take(&mut self, frame: Pending) -> Box<Pending> {
+        match self.0.pop() {
+            Some(mut place) => {
+                *place = frame;
+                place
+            }
+            None => Box::new(frame),
+        }
+    }
+
+    /// Gives a box back.
+    #[inline]
+    pub(crate) fn give(&mut self, frame: Box<Pending>) {
+        self.0.push(frame);
+    }
+}
+
 /// A queue pair whose held completions or whose interrupt may be due.
 #[derive(Clone, Copy)]
 pub(crate) struct QueueTimer {
@@ -196,12 +242,10 @@ pub(crate) struct TransmitReport {
 
 /// A write to host memory on its way.
 pub(crate) enum HostWrite {
+    /// A frame in one buffer, and its completion; the packet says where.
     Receive {
         queue: u16,
         epoch: u32,
-        buffer: u64,
-        completion: u64,
-        words: [u64; 8],
         packet: Box<Packet>,
     },
     /// A frame over several buffers, which stand in a place of their own.
@@ -230,22 +274,13 @@ pub(crate) enum HostWrite {
     Interrupt(msix::Message),
 }
 
-/// All events of one NIC, in the order of [`Kind`].
+/// All events of one NIC.
 #[derive(Default)]
 pub(crate) struct Events {
-    pub(crate) register_writes: Queue<RegisterWrite, 0>,
-    pub(crate) engine: Queue<(), 1>,
-    pub(crate) admin_command: Queue<u32, 2>,
-    pub(crate) firmware: Queue<(), 3>,
-    pub(crate) transmit_descriptors: Queue<Descriptors, 4>,
-    pub(crate) receive_descriptors: Queue<Descriptors, 5>,
-    pub(crate) gather_retry: Queue<(), 6>,
-    pub(crate) gathered: Queue<Pending, 7>,
-    pub(crate) transmit_reports: Queue<TransmitReport, 8>,
+    pub(crate) seldom: Seldom,
+    pub(crate) gathered: Queue<Box<Pending>, 7>,
     pub(crate) wire_arrivals: Queue<Box<Packet>, 9>,
     pub(crate) receive_commits: Queue<Box<Packet>, 10>,
-    pub(crate) completion_holds: Queue<QueueTimer, 11>,
-    pub(crate) interrupt_delays: Queue<QueueTimer, 12>,
     pub(crate) host_writes: Queue<HostWrite, 13>,
 }
 
@@ -253,21 +288,62 @@ impl Events {
     /// The next event.
     #[inline]
     pub(crate) fn next(&self) -> Moment {
+        let heads =
+            [self.gathered.head, self.wire_arrivals.head, self.receive_commits.head, self.host_writes.head];
+        heads.into_iter().fold(self.seldom.head, Moment::min)
+    }
+}
+
+/// Events of the kinds of which there are fewer than packets, behind the moment of their first: it is found anew when
+/// one of them changes, and not at every event.
+pub(crate) struct Seldom {
+    head: Moment,
+    queues: SeldomQueues,
+}
+
+/// The queues of [`Seldom`], in the order of [`Kind`].
+#[derive(Default)]
+pub(crate) struct SeldomQueues {
+    pub(crate) register_writes: Queue<RegisterWrite, 0>,
+    pub(crate) engine: Queue<(), 1>,
+    pub(crate) admin_command: Queue<u32, 2>,
+    pub(crate) firmware: Queue<(), 3>,
+    pub(crate) transmit_descriptors: Queue<Descriptors, 4>,
+    pub(crate) receive_descriptors: Queue<Descriptors, 5>,
+    pub(crate) gather_retry: Queue<(), 6>,
+    pub(crate) transmit_reports: Queue<TransmitReport, 8>,
+    pub(crate) completion_holds: Queue<QueueTimer, 11>,
+    pub(crate) interrupt_delays: Queue<QueueTimer, 12>,
+}
+
+impl Default for Seldom {
+    fn default() -> Self {
+        Seldom { head: Moment::NEVER, queues: SeldomQueues::default() }
+    }
+}
+
+impl Seldom {
+    /// The queues.
+    pub(crate) fn queues(&self) -> &SeldomQueues {
+        &self.queues
+    }
+
+    /// Changes the queues.
+    pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut SeldomQueues) -> R) -> R {
+        let result = change(&mut self.queues);
+        let queues = &self.queues;
         let heads = [
-            self.engine.head,
-            self.admin_command.head,
-            self.firmware.head,
-            self.transmit_descriptors.head,
-            self.receive_descriptors.head,
-            self.gather_retry.head,
-            self.gathered.head,
-            self.transmit_reports.head,
-            self.wire_arrivals.head,
-            self.receive_commits.head,
-            self.completion_holds.head,
-            self.interrupt_delays.head,
-            self.host_writes.head,
+            queues.engine.head,
+            queues.admin_command.head,
+            queues.firmware.head,
+            queues.transmit_descriptors.head,
+            queues.receive_descriptors.head,
+            queues.gather_retry.head,
+            queues.transmit_reports.head,
+            queues.completion_holds.head,
+            queues.interrupt_delays.head,
         ];
-        heads.into_iter().fold(self.register_writes.head, Moment::min)
+        self.head = heads.into_iter().fold(queues.register_writes.head, Moment::min);
+        result
     }
 }

@@ -21,35 +21,31 @@ const SEGMENTED_BYTES_MAX: u64 = 65_535 + 14 + 4;
 impl Nic {
     /// Asks for the frames at hand.
     pub(crate) fn gather(&mut self) {
-        while let Some(pending) = self.transmit.pending.front() {
-            let pending = *pending;
-            let stale = self.queue_epoch(pending.queue) != Some(pending.epoch);
-            if !stale {
-                let gathered =
-                    if pending.fault == Status::Ok { self.gather_frame(&pending) } else { Ok(self.now) };
-                match gathered {
-                    Ok(done) => {
-                        // What needs no read waits for what its queue pair sent before.
-                        let pair = &mut self.queues[usize::from(pending.queue)];
-                        pair.gathered_until = pair.gathered_until.max(done);
-                        let at = pair.gathered_until;
-                        self.events.gathered.push(at, pending);
-                    }
-                    Err(Full::Until(time)) => {
+        while let Some(pending) = self.transmit.pending.pop_front() {
+            if self.queue_epoch(pending.queue) != Some(pending.epoch) {
+                self.end_frame(pending);
+                continue;
+            }
+            let gathered =
+                if pending.fault == Status::Ok { self.gather_frame(&pending) } else { Ok(self.now) };
+            let done = match gathered {
+                Ok(done) => done,
+                Err(full) => {
+                    self.transmit.pending.push_front(pending);
+                    // A frame on its way of which it is not known when it leaves will call again.
+                    if let Full::Until(time) = full {
                         self.retry_gather(time);
-                        break;
                     }
-                    // A frame on its way will say when it leaves, and call again.
-                    Err(Full::Unknown) => break,
+                    break;
                 }
-                if let Some(prefetched) = self.transmit.prefetched.get_mut(usize::from(pending.queue)) {
-                    *prefetched = prefetched.saturating_sub(1);
-                }
+            };
+            if let Some(prefetched) = self.transmit.prefetched.get_mut(usize::from(pending.queue)) {
+                *prefetched = prefetched.saturating_sub(1);
             }
-            self.transmit.pending.pop_front();
-            if stale {
-                self.end_frame(&pending);
-            }
+            // What needs no read waits for what its queue pair sent before.
+            let pair = &mut self.queues[usize::from(pending.queue)];
+            pair.gathered_until = pair.gathered_until.max(done);
+            self.events.gathered.push(pair.gathered_until, pending);
         }
         self.fetch_transmit();
     }
@@ -87,7 +83,7 @@ impl Nic {
     }
 
     /// Takes what a frame needs of the buffer, if its reads may begin.
-    #[inline]
+    #[inline(always)]
     fn take_room(&mut self, pending: &Pending, tags: u64, bytes: u64) -> Result<(), Full> {
         if tags != 0 {
             self.pcie.packet_read_allowed(self.now, tags, bytes).map_err(Full::Until)?;
@@ -96,7 +92,7 @@ impl Nic {
         self.buffer_of(pending).take(now, u64::from(pending.bytes) + GROWTH_BYTES)
     }
 
-    #[inline]
+    #[inline(always)]
     fn gather_piece(&mut self, pending: &Pending, bytes: u64, first: bool) -> Time {
         let start = self.transmit.gather.serve(self.now, self.cycle);
         let arrival = self.pcie.read_later(self.now, start, bytes);
@@ -113,8 +109,8 @@ impl Nic {
     }
 
     fn retry_gather(&mut self, time: Time) {
-        if self.events.gather_retry.is_empty() {
-            self.events.gather_retry.push(time, ());
+        if self.events.seldom.queues().gather_retry.is_empty() {
+            self.events.seldom.change(|queues| queues.gather_retry.push(time, ()));
         }
     }
 
@@ -122,7 +118,7 @@ impl Nic {
     pub(crate) fn release_gathered(&mut self, pending: &Pending, left: Time) {
         self.buffer_of(pending).release(left, u64::from(pending.bytes) + GROWTH_BYTES);
         // A retry comes when the first of what is missing is back; what is given back now comes later.
-        if !self.transmit.pending.is_empty() && self.events.gather_retry.is_empty() {
+        if !self.transmit.pending.is_empty() && self.events.seldom.queues().gather_retry.is_empty() {
             self.gather();
         }
     }

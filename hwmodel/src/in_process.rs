@@ -12,7 +12,7 @@ use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 use crate::events::{RegisterData, RegisterWrite};
 use crate::nic::Nic;
 use crate::push::window_at;
-use crate::world::{Inner, NicId, Seen, World};
+use crate::world::{Inner, NicId, World};
 
 /// What interrupt messages are written to; any address outside host memory serves.
 const INTERRUPT_ADDRESS: u32 = 0xfee0_0000;
@@ -78,9 +78,12 @@ impl Inner {
         let issued_at = self.host_free_at(nic);
         let one = &mut self.nics[nic];
         let takes = Time::from_nanoseconds(one.parameters.host.register_write_ns);
-        let arrives = one.pcie.register_write(issued_at, bytes).max(one.events.register_writes.last());
+        let arrives =
+            one.pcie.register_write(issued_at, bytes).max(one.events.seldom.queues().register_writes.last());
         let data = data(one);
-        one.events.register_writes.push(arrives, RegisterWrite { bar, offset, data, issued_at });
+        one.events.seldom.change(|queues| {
+            queues.register_writes.push(arrives, RegisterWrite { bar, offset, data, issued_at })
+        });
         self.refresh(nic);
         self.occupy_host(nic, issued_at, takes);
     }
@@ -109,7 +112,7 @@ impl Host for InProcess {
         inner.run_until(start);
         let nic = &mut inner.nics[self.nic];
         // A read pushes the posted writes before it ahead (PCIe 4.0 2.4.1).
-        let arrives = nic.pcie.register_read(start).max(nic.events.register_writes.last());
+        let arrives = nic.pcie.register_read(start).max(nic.events.seldom.queues().register_writes.last());
         inner.run_until(arrives);
         let nic = &mut inner.nics[self.nic];
         nic.now = arrives;
@@ -186,16 +189,10 @@ impl Host for InProcess {
         let mut inner = self.world.0.borrow_mut();
         let poll = Time::from_nanoseconds(inner.nics[self.nic].parameters.host.poll_ns);
         let resume = inner.hosts[self.nic].busy_until.max(inner.now + poll);
-        loop {
-            match inner.step(Time::NEVER) {
-                Some(Seen::Something) => break,
-                Some(Seen::Nothing) => {}
-                None => {
-                    let later = inner.now + IDLE_STEP;
-                    inner.run_until(later.max(resume));
-                    return;
-                }
-            }
+        if !inner.advance(Time::NEVER, true) {
+            let later = inner.now + IDLE_STEP;
+            inner.run_until(later.max(resume));
+            return;
         }
         // All that happens at this point in time is done, whichever NIC's event came first.
         let now = inner.now;
@@ -215,7 +212,7 @@ impl Host for InProcess {
                 Some(_) => {}
                 None => return Err(HostError::Unsupported("an interrupt vector above its table")),
             }
-            if inner.step(deadline).is_none() {
+            if !inner.advance(deadline, true) {
                 // A deadline that never comes, with nothing under way: the clock stays where it is.
                 if deadline != Time::NEVER {
                     inner.run_until(deadline);

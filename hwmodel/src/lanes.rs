@@ -34,20 +34,15 @@ impl Lanes {
         }
     }
 
-    /// The next ticket is a packet that is ready for a lane at `ready`. Gives when it leaves the reorder
-    /// buffer.
+    /// The next ticket is a packet that is ready for a lane at `ready` and takes it for so many [`blocks`]. Gives when it
+    /// leaves the reorder buffer.
     #[inline]
-    pub fn pass(&mut self, ready: Time, geometry: &Geometry, fresh_key: bool) -> Time {
-        let span = self.cycle.times(blocks(geometry, fresh_key));
+    pub fn pass(&mut self, ready: Time, blocks: u64) -> Time {
+        let span = self.cycle.times(blocks);
         // The first of the lanes that are free soonest, so that the choice is the same in every run.
-        let mut chosen = 0;
-        for (index, lane) in self.lanes.iter().enumerate() {
-            if lane.free_at() < self.lanes[chosen].free_at() {
-                chosen = index;
-            }
-        }
-        let done = self.lanes[chosen].serve(ready, span) + span + self.latency;
-        self.leave(done)
+        let chosen = self.lanes.iter_mut().min_by_key(|lane| lane.free_at());
+        let start = chosen.map_or(ready, |lane| lane.serve(ready, span));
+        self.leave(start + span + self.latency)
     }
 
     /// The next ticket is a packet that takes no lane.
@@ -191,8 +186,8 @@ mod tests {
     #[test]
     fn packets_leave_in_the_order_of_their_tickets() {
         let mut lanes = Lanes::new(&Parameters::default());
-        let long = lanes.pass(Time::ZERO, &geometry(9_000), false);
-        let short = lanes.pass(Time::ZERO, &geometry(16), false);
+        let long = lanes.pass(Time::ZERO, blocks(&geometry(9_000), false));
+        let short = lanes.pass(Time::ZERO, blocks(&geometry(16), false));
         assert_eq!(long, short);
     }
 

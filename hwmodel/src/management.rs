@@ -126,8 +126,10 @@ impl Nic {
     }
 
     fn wake_firmware(&mut self, at: Time) {
-        if self.management.firmware.is_some() && self.events.firmware.is_empty() {
-            self.events.firmware.push(at.max(self.management.firmware_free_at), ());
+        if self.management.firmware.is_some() && self.events.seldom.queues().firmware.is_empty() {
+            self.events
+                .seldom
+                .change(|queues| queues.firmware.push(at.max(self.management.firmware_free_at), ()));
         }
     }
 
@@ -212,7 +214,7 @@ impl Nic {
         management.ring.fetched = management.ring.fetched.wrapping_add(1);
         let epoch = management.epoch;
         let done = self.pcie.read(self.now, COMMAND_BYTES);
-        self.events.admin_command.push(done, epoch);
+        self.events.seldom.change(|queues| queues.admin_command.push(done, epoch));
     }
 
     /// An admin command is here, of the queue as it was in `epoch`.
@@ -288,7 +290,7 @@ impl Nic {
             self.pcie.read(self.now, bytes)
         };
         dma.running = Some((command.to_host(), done));
-        self.events.engine.push(done, ());
+        self.events.seldom.change(|queues| queues.engine.push(done, ()));
     }
 
     fn move_scratch(&mut self, to_host: bool) -> Outcome {
@@ -339,7 +341,7 @@ impl Nic {
             SaOperation::Query => quick,
         };
         self.management.sa.running = Some((operation, done));
-        self.events.engine.push(done, ());
+        self.events.seldom.change(|queues| queues.engine.push(done, ()));
     }
 
     fn sa_operation(&mut self, operation: SaOperation) -> Outcome {
@@ -426,7 +428,7 @@ impl Nic {
             PspOperation::Rotate | PspOperation::TestIvLoad => self.now + self.cycle.times(TABLE_CYCLES),
         };
         self.management.psp.running = Some((operation, done));
-        self.events.engine.push(done, ());
+        self.events.seldom.change(|queues| queues.engine.push(done, ()));
     }
 
     fn psp_operation(&mut self, operation: PspOperation) -> Outcome {

@@ -16,7 +16,7 @@ use cryptonic_regs::{PCI_CLASS, PCI_DEVICE_ID, PCI_VENDOR_ID, Status};
 
 use crate::calendar::{Calendar, Store};
 use crate::counters::Counters;
-use crate::events::{Events, HostWrite, Kind, RegisterData, RegisterWrite};
+use crate::events::{Events, HostWrite, Kind, Pending, PendingPool, RegisterData, RegisterWrite};
 use crate::frame_parts::{FrameParts, Places, ScatteredBuffer};
 use crate::host_memory::HostMemory;
 use crate::in_process::BAR4_BYTES;
@@ -83,7 +83,9 @@ pub(crate) struct Transmit {
     /// Queue pairs whose doorbell rang and that may have descriptors to fetch, one bit each.
     pub(crate) announced: u64,
     /// Descriptors at hand, to be gathered.
-    pub(crate) pending: std::collections::VecDeque<crate::events::Pending>,
+    pub(crate) pending: std::collections::VecDeque<Box<Pending>>,
+    /// Those that are not in use.
+    pub(crate) frames: PendingPool,
     /// Keys of the descriptors at hand, each with the cookie behind it.
     pub(crate) keys: SecretPlaces<5>,
     /// Inline bytes and pieces of the frames at hand that have them.
@@ -187,6 +189,7 @@ impl Nic {
                 turn: 0,
                 announced: 0,
                 pending: std::collections::VecDeque::new(),
+                frames: PendingPool::default(),
                 keys: SecretPlaces::default(),
                 parts: Places::default(),
                 key_schedules: KeySchedules::new(),
@@ -229,54 +232,58 @@ impl Nic {
         self.now = time;
         match kind {
             Kind::RegisterWrite => {
-                if let Some(write) = self.events.register_writes.pop() {
+                if let Some(write) = self.events.seldom.change(|queues| queues.register_writes.pop()) {
                     self.posted_write(&write);
                 }
                 Effect::None
             }
             Kind::Engine => {
-                self.events.engine.pop();
+                self.events.seldom.change(|queues| queues.engine.pop());
                 self.engine_done();
                 Effect::None
             }
             Kind::AdminCommand => {
-                if let Some(epoch) = self.events.admin_command.pop() {
+                if let Some(epoch) = self.events.seldom.change(|queues| queues.admin_command.pop()) {
                     self.admin_command_arrived(epoch);
                 }
                 Effect::None
             }
             Kind::Firmware => {
-                self.events.firmware.pop();
+                self.events.seldom.change(|queues| queues.firmware.pop());
                 self.run_firmware();
                 Effect::None
             }
             Kind::TransmitDescriptors => {
-                if let Some(descriptors) = self.events.transmit_descriptors.pop() {
+                if let Some(descriptors) =
+                    self.events.seldom.change(|queues| queues.transmit_descriptors.pop())
+                {
                     self.transmit_descriptors_arrived(descriptors);
                 }
                 Effect::None
             }
             Kind::ReceiveDescriptors => {
-                if let Some(descriptors) = self.events.receive_descriptors.pop() {
+                if let Some(descriptors) =
+                    self.events.seldom.change(|queues| queues.receive_descriptors.pop())
+                {
                     self.receive_descriptors_arrived(descriptors, pool);
                 }
                 Effect::None
             }
             Kind::GatherRetry => {
-                self.events.gather_retry.pop();
+                self.events.seldom.change(|queues| queues.gather_retry.pop());
                 self.gather();
                 Effect::None
             }
             Kind::Gathered => match self.events.gathered.pop() {
                 Some(pending) => {
                     let effect = self.transmit_commit(&pending, pool);
-                    self.end_frame(&pending);
+                    self.end_frame(pending);
                     effect
                 }
                 None => Effect::None,
             },
             Kind::TransmitReport => {
-                if let Some(report) = self.events.transmit_reports.pop() {
+                if let Some(report) = self.events.seldom.change(|queues| queues.transmit_reports.pop()) {
                     self.write_transmit_report(&report);
                 }
                 Effect::None
@@ -294,13 +301,13 @@ impl Nic {
                 Effect::None
             }
             Kind::CompletionHold => {
-                if let Some(timer) = self.events.completion_holds.pop() {
+                if let Some(timer) = self.events.seldom.change(|queues| queues.completion_holds.pop()) {
                     self.completion_hold_over(timer);
                 }
                 Effect::None
             }
             Kind::InterruptDelay => {
-                if let Some(timer) = self.events.interrupt_delays.pop() {
+                if let Some(timer) = self.events.seldom.change(|queues| queues.interrupt_delays.pop()) {
                     self.interrupt_delay_over(timer);
                 }
                 Effect::None
@@ -315,10 +322,11 @@ impl Nic {
     /// A write reaches host memory.
     fn host_write(&mut self, write: HostWrite, pool: &mut PacketPool) -> Effect {
         match write {
-            HostWrite::Receive { queue, epoch, buffer, completion, words, packet } => {
+            HostWrite::Receive { queue, epoch, packet } => {
+                let landing = &packet.landing;
                 let landed = self.queue_epoch(queue) == Some(epoch)
-                    && self.memory.write(buffer, packet.frame()).is_ok()
-                    && self.memory.write_words(completion, &words).is_ok();
+                    && self.memory.write(landing.buffer, packet.frame()).is_ok()
+                    && self.memory.write_words(landing.completion, &landing.words).is_ok();
                 self.received(queue, packet, landed, pool)
             }
             HostWrite::Scattered { queue, epoch, buffers, packet } => {

@@ -4,8 +4,7 @@
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
-use cryptonic_wire::{Geometry, Parsed, Room};
-use zeroize::Zeroize;
+use cryptonic_wire::{Parsed, Room};
 
 /// Room in front of a frame for an outer header and a protocol header.
 pub const HEADROOM_BYTES: usize = 128;
@@ -29,8 +28,8 @@ pub struct Packet {
     pub received: Received,
     /// Receive: what the parser said.
     pub parsed: Option<Parsed>,
-    /// Receive: where the lanes work.
-    pub geometry: Option<Geometry>,
+    /// Receive: where it goes in host memory.
+    pub landing: Landing,
     /// Bytes it takes of the buffer between MAC and host memory.
     pub buffer_bytes: u64,
 }
@@ -76,6 +75,17 @@ pub struct Received {
     pub scaling: bool,
 }
 
+/// Where a packet goes that takes one buffer, and its completion.
+#[derive(Clone, Copy, Default)]
+pub struct Landing {
+    /// IOVA of the buffer.
+    pub buffer: u64,
+    /// IOVA of the completion.
+    pub completion: u64,
+    /// Words of the completion.
+    pub words: [u64; 8],
+}
+
 /// What was found about checksums, as `ChecksumState` numbers.
 #[derive(Clone, Copy, Default)]
 pub struct Checksums {
@@ -101,7 +111,7 @@ impl Packet {
             protocol: ReceivedProtocol::Clear,
             received: Received::default(),
             parsed: None,
-            geometry: None,
+            landing: Landing::default(),
             buffer_bytes: 0,
         })
     }
@@ -136,14 +146,6 @@ impl Packet {
         let result = work(&mut room)?;
         (self.start, self.end) = (room.start, room.end);
         Ok(result)
-    }
-}
-
-impl Drop for Packet {
-    fn drop(&mut self) {
-        if let Some(geometry) = &mut self.geometry {
-            geometry.nonce.zeroize();
-        }
     }
 }
 
@@ -185,17 +187,12 @@ impl PacketPool {
         packet.protocol = ReceivedProtocol::Clear;
         packet.received = Received::default();
         packet.parsed = None;
-        packet.geometry = None;
         packet
     }
 
-    /// Gives a packet back. Its nonce is wiped, because a salt is keying material; its clear text is not: it is
-    /// the host's own data.
+    /// Gives a packet back. Its clear text is not wiped: it is the host's own data.
     #[inline]
-    pub fn give(&mut self, mut packet: Box<Packet>) {
-        if let Some(geometry) = &mut packet.geometry {
-            geometry.nonce.zeroize();
-        }
+    pub fn give(&mut self, packet: Box<Packet>) {
         let room = packet.storage.len();
         if room == SHORT_FRAME_BYTES + ROOM_BYTES {
             self.short.push(packet);

@@ -10,6 +10,7 @@ use cryptonic_wire::outer::{FlowLabel, OuterTemplate, PerPacket};
 use cryptonic_wire::{Plain, Refused, esp_beet, esp_transform, parse_transmit};
 
 use crate::events::Pending;
+use crate::lanes::blocks;
 use crate::nic::Nic;
 use crate::packet::Packet;
 use crate::sa_parameters::Form;
@@ -89,25 +90,26 @@ impl Nic {
             return Err(Status::SequenceExhausted);
         }
         let sequence = sa.sequence + 1;
-        let plain = parse_transmit(packet.frame()).map_err(|_| Status::NotIp)?;
+        let plain = parse_transmit(packet.frame());
+        let Ok(plain) = &plain else { return Err(Status::NotIp) };
         let identification = self.transmit.identification.wrapping_add(1);
         let clear_bytes = (plain.l3_end - plain.l3_offset) as u64;
         let geometry = packet.with_room(|room| match sa.mode {
             // An AGGFRAG payload is not wrapped: it leaves under the IP header that it came with (RFC 9347 6.1).
             _ if plain.next_header == protocol::AGGFRAG && !control.esp_dummy() => {
-                esp_transform::encapsulate_transport(room, &plain, esp, sequence)
+                esp_transform::encapsulate_transport(room, plain, esp, sequence)
             }
             Mode::Tunnel => {
-                let (outer, turn) = outer_of(&sa.outer, sa.flow_label, self.flow_key, &plain, identification);
+                let (outer, turn) = outer_of(&sa.outer, sa.flow_label, self.flow_key, plain, identification);
                 if control.esp_dummy() {
-                    esp_transform::encapsulate_dummy(room, &plain, esp, sequence, Some((&outer, turn)))
+                    esp_transform::encapsulate_dummy(room, plain, esp, sequence, Some((&outer, turn)))
                 } else {
-                    esp_transform::encapsulate_tunnel(room, &plain, esp, sequence, &outer, turn)
+                    esp_transform::encapsulate_tunnel(room, plain, esp, sequence, &outer, turn)
                 }
             }
-            Mode::Transport => esp_transform::encapsulate_transport(room, &plain, esp, sequence),
+            Mode::Transport => esp_transform::encapsulate_transport(room, plain, esp, sequence),
             Mode::Beet => {
-                esp_beet::encapsulate_beet(room, &plain, esp, sequence, &sa.inner, &sa.outer.endpoints)
+                esp_beet::encapsulate_beet(room, plain, esp, sequence, &sa.inner, &sa.outer.endpoints)
             }
         });
         let geometry = geometry.map_err(refusal)?;
@@ -122,7 +124,12 @@ impl Nic {
         geometry.seal(&sa.key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
         esp_transform::finish_outer_checksum(packet.frame_mut(), esp).map_err(|_| Status::TooLong)?;
         let key_ready = self.context_cache.fetch(committed_at, reference.index());
-        Ok(Committed { geometry: Some((geometry, false)), key_ready, sequence, sa_index: reference.index() })
+        Ok(Committed {
+            blocks: Some(blocks(&geometry, false)),
+            key_ready,
+            sequence,
+            sa_index: reference.index(),
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use cryptonic_wire::{Aad, Geometry, ipv4, ipv6, parse_transmit, tcp, udp};
 use zeroize::Zeroizing;
 
 use crate::events::Pending;
+use crate::lanes::blocks;
 use crate::nic::Nic;
 use crate::packet::Packet;
 use crate::protect_esp::{outer_of, refusal};
@@ -94,7 +95,7 @@ impl Nic {
         self.count_psp_transmitted(&geometry);
         let key_ready = self.context_cache.fetch(committed_at, reference.index());
         Ok(Committed {
-            geometry: Some((geometry, false)),
+            blocks: Some(blocks(&geometry, false)),
             key_ready,
             sequence: order.iv,
             sa_index: reference.index(),
@@ -160,7 +161,7 @@ impl Nic {
         geometry.seal(key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
         self.count_psp_transmitted(&geometry);
         Ok(Committed {
-            geometry: Some((geometry, true)),
+            blocks: Some(blocks(&geometry, true)),
             key_ready: committed_at,
             sequence: order.iv,
             sa_index: 0,

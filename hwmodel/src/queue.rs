@@ -154,7 +154,7 @@ pub struct Announced {
 /// A frame of which some descriptors are here.
 pub struct Assembly {
     /// What is known so far.
-    pub(crate) frame: Pending,
+    pub(crate) frame: Box<Pending>,
     /// Inline bytes and lengths so far.
     pub(crate) bytes: u64,
     /// The frame was too long, and this is the rest of it.

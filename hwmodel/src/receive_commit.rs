@@ -10,17 +10,18 @@ use cryptonic_wire::transform::Rejected;
 use cryptonic_wire::{Decapsulated, Parsed, esp_beet, esp_transform, parse_transmit, psp, psp_transform};
 
 use crate::nic::Nic;
-use crate::packet::{Packet, PacketPool};
+use crate::packet::{Packet, PacketPool, Received};
 use crate::rx_geometry::replay_status;
 use crate::sa_parameters::Form;
 
 impl Nic {
     /// A packet reaches commit.
     pub(crate) fn receive_commit(&mut self, mut packet: Box<Packet>, pool: &mut PacketPool) {
-        let committed = match (packet.protocol, packet.parsed) {
+        let parsed = packet.parsed;
+        let committed = match (packet.protocol, &parsed) {
             (ReceivedProtocol::Clear, _) => Ok(()),
-            (ReceivedProtocol::Esp, Some(parsed)) => self.commit_esp(&mut packet, &parsed),
-            (ReceivedProtocol::Psp, Some(parsed)) => self.commit_psp(&mut packet, &parsed),
+            (ReceivedProtocol::Esp, Some(parsed)) => self.commit_esp(&mut packet, parsed),
+            (ReceivedProtocol::Psp, Some(parsed)) => self.commit_psp(&mut packet, parsed),
             (_, None) => Err(Status::BadInner),
         };
         match committed {
@@ -33,12 +34,12 @@ impl Nic {
     }
 
     fn commit_esp(&mut self, packet: &mut Packet, parsed: &Parsed) -> Result<(), Status> {
-        let received = packet.received;
-        let sa = self.sa_table.usable(received.sa_index, received.sa_generation).ok_or(Status::SaDeleted)?;
+        let Received { sa_index, sa_generation, sequence, .. } = packet.received;
+        let sa = self.sa_table.usable(sa_index, sa_generation).ok_or(Status::SaDeleted)?;
         if packet.status != Status::Ok {
             return Err(packet.status);
         }
-        replay_status(sa.window.update(received.sequence))?;
+        replay_status(sa.window.update(sequence))?;
         let Form::Esp(esp) = &sa.form else { return Err(Status::SaDeleted) };
         let opened = packet.with_room(|room| match sa.mode {
             Mode::Tunnel => esp_transform::decapsulate_tunnel(room, parsed, esp),

@@ -112,7 +112,7 @@ impl Nic {
     /// Judges the checksums of a packet that is to be delivered and chooses its queue pair, if no SA did.
     #[inline]
     pub(crate) fn judge_delivered(&mut self, packet: &mut Packet) {
-        let Some(parsed) = packet.parsed else { return };
+        let Some(parsed) = &packet.parsed else { return };
         let opened = packet.protocol != ReceivedProtocol::Clear;
         let plain = if opened {
             match parse_transmit(packet.frame()) {
@@ -123,12 +123,13 @@ impl Nic {
         } else {
             parsed.plain
         };
+        let (behind_a_nat, reserved_esp_spi) = (behind_a_nat(packet, parsed), parsed.reserved_esp_spi);
         packet.received.checksums.ip = state(check_ipv4_checksum(packet.frame(), &plain));
-        if !behind_a_nat(packet, &parsed) {
+        if !behind_a_nat {
             packet.received.checksums.l4 = state(check_l4_checksum(packet.frame(), &plain));
         }
         if self.receive.scaling.control.enable() {
-            let spi = if parsed.reserved_esp_spi { esp_spi(packet.frame(), &plain) } else { None };
+            let spi = if reserved_esp_spi { esp_spi(packet.frame(), &plain) } else { None };
             let (hash, kind) = self.receive.scaling.hash(&plain, spi);
             packet.received.hash = hash;
             packet.received.hash_kind = kind.number() as u8;

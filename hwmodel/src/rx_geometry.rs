@@ -11,9 +11,10 @@ use cryptonic_wire::sequence::{self, Verdict};
 use cryptonic_wire::{Geometry, Parsed, Protocol, UdpPorts, esp};
 use zeroize::Zeroizing;
 
+use crate::lanes::blocks;
 use crate::mac::FCS_BYTES;
 use crate::nic::Nic;
-use crate::packet::{Packet, PacketPool};
+use crate::packet::{Packet, PacketPool, Received};
 use crate::protect_psp::cipher_of;
 use crate::rx_parse::{self, Arrival};
 use crate::sa_parameters::Form;
@@ -22,8 +23,8 @@ use crate::sa_parameters::Form;
 struct Opening {
     /// When it is ready for a lane.
     ready: Time,
-    /// Whether its key was made for it.
-    fresh_key: bool,
+    /// For how many blocks it takes one.
+    blocks: u64,
 }
 
 impl Nic {
@@ -49,17 +50,18 @@ impl Nic {
 
         let parsed_at = self.parse_time(packet.bytes());
         let ports = UdpPorts { psp: self.psp_control.udp_port(), esp: self.esp_udp_port.port() };
-        let parsed = match rx_parse::parse(packet.frame(), ports) {
+        let parsed = rx_parse::parse(packet.frame(), ports);
+        let parsed = match &parsed {
             Ok(parsed) => parsed,
             Err(status) => {
-                self.count_psp_fault(status);
-                self.drop_received(packet, status, pool);
+                self.count_psp_fault(*status);
+                self.drop_received(packet, *status, pool);
                 return;
             }
         };
-        packet.parsed = Some(parsed);
+        packet.parsed = Some(*parsed);
         packet.received.scaling = true;
-        self.judge_outer(&mut packet, &parsed);
+        self.judge_outer(&mut packet, parsed);
         let looked_up = parsed_at + self.cycle.times(self.parameters.pipeline.lookup_latency_cycles);
         let opening = match parsed.protocol {
             // ESP with an SPI that no SA has is not in clear: it is for the host (RFC 4303 2.1).
@@ -68,11 +70,11 @@ impl Nic {
             }
             Protocol::Other => Ok(None),
             Protocol::NatKeepalive => Err(Status::NatKeepalive),
-            Protocol::Esp => match self.open_esp(&mut packet, &parsed, looked_up) {
+            Protocol::Esp => match self.open_esp(&mut packet, parsed, looked_up) {
                 Err(Status::NoSa) if self.control.unmatched_to_host() => Ok(None),
                 opening => opening.map(Some),
             },
-            Protocol::Psp => self.open_psp(&mut packet, &parsed, looked_up).map(Some),
+            Protocol::Psp => self.open_psp(&mut packet, parsed, looked_up).map(Some),
         };
         let opening = match opening {
             Ok(opening) => opening,
@@ -81,17 +83,15 @@ impl Nic {
                 return;
             }
         };
-        let left_lanes = match (&opening, &packet.geometry) {
-            (Some(opening), Some(geometry)) => {
-                self.receive.lanes.pass(opening.ready, geometry, opening.fresh_key)
-            }
-            _ => self.receive.lanes.bypass(looked_up),
+        let left_lanes = match opening {
+            Some(Opening { ready, blocks }) => self.receive.lanes.pass(ready, blocks),
+            None => self.receive.lanes.bypass(looked_up),
         };
         let interval = self.cycle.times(self.parameters.pipeline.commit_interval_cycles);
         let commit_at = self.receive.commit.serve(left_lanes, interval) + interval;
-        let received = packet.received;
-        if received.sa_generation != 0
-            && let Some(sa) = self.sa_table.usable(received.sa_index, received.sa_generation)
+        let Received { sa_index, sa_generation, .. } = packet.received;
+        if sa_generation != 0
+            && let Some(sa) = self.sa_table.usable(sa_index, sa_generation)
         {
             sa.busy_until = sa.busy_until.max(commit_at);
         }
@@ -136,8 +136,8 @@ impl Nic {
         if geometry.open(&sa.key, packet.frame_mut()).is_err() {
             packet.status = Status::IcvMismatch;
         }
-        packet.geometry = Some(geometry);
-        Ok(Opening { ready: self.context_cache.fetch(looked_up, index), fresh_key: false })
+        let ready = self.context_cache.fetch(looked_up, index);
+        Ok(Opening { ready, blocks: blocks(&geometry, false) })
     }
 
     fn open_psp(&mut self, packet: &mut Packet, parsed: &Parsed, looked_up: Time) -> Result<Opening, Status> {
@@ -174,8 +174,7 @@ impl Nic {
         if geometry.open(key, packet.frame_mut()).is_err() {
             packet.status = Status::IcvMismatch;
         }
-        packet.geometry = Some(geometry);
-        Ok(Opening { ready, fresh_key: true })
+        Ok(Opening { ready, blocks: blocks(&geometry, true) })
     }
 
     /// The specification's counters of packets that do not get as far as the lanes.

@@ -10,7 +10,7 @@ use cryptonic_regs::descriptor::ReceiveDescriptor;
 use crate::events::HostWrite;
 use crate::frame_parts::{Piece, ScatteredBuffer};
 use crate::nic::Nic;
-use crate::packet::{Packet, PacketPool};
+use crate::packet::{Landing, Packet, PacketPool};
 use crate::queue::QueuePair;
 
 /// Bytes of a receive completion.
@@ -39,8 +39,9 @@ impl Nic {
             return;
         };
         // Packets of a queue keep their order: behind one that waits, all wait.
-        if pair.waiting.is_empty() && fit(pair, packet.bytes(), chain) != Fit::TooFew {
-            self.place(packet, pool);
+        let fit = if pair.waiting.is_empty() { fit(pair, packet.bytes(), chain) } else { Fit::TooFew };
+        if fit != Fit::TooFew {
+            self.place(packet, fit, pool);
         } else if descriptors_coming(pair) && pair.waiting.len() < WAITING_MAX {
             pair.waiting.push_back(packet);
             self.fetch_receive(queue);
@@ -55,21 +56,20 @@ impl Nic {
         while let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running())
             && let Some(packet) = pair.waiting.front()
         {
-            if fit(pair, packet.bytes(), chain) == Fit::TooFew && descriptors_coming(pair) {
+            let fit = fit(pair, packet.bytes(), chain);
+            if fit == Fit::TooFew && descriptors_coming(pair) {
                 return;
             }
             if let Some(packet) = pair.waiting.pop_front() {
-                self.place(packet, pool);
+                self.place(packet, fit, pool);
             }
         }
     }
 
     /// Writes a packet to host memory, or drops it.
-    fn place(&mut self, packet: Box<Packet>, pool: &mut PacketPool) {
-        let queue = packet.received.queue;
-        let chain = self.parameters.descriptors.receive_chain as usize;
-        let pair = &mut self.queues[usize::from(queue)];
-        match fit(pair, packet.bytes(), chain) {
+    #[inline(always)]
+    fn place(&mut self, packet: Box<Packet>, fit: Fit, pool: &mut PacketPool) {
+        match fit {
             Fit::Buffers(1) => self.place_whole(packet, pool),
             Fit::Buffers(count) => self.place_scattered(packet, count, pool),
             Fit::TooFew => self.drop_received(packet, Status::NoBuffer, pool),
@@ -78,7 +78,7 @@ impl Nic {
     }
 
     #[inline]
-    fn place_whole(&mut self, packet: Box<Packet>, pool: &mut PacketPool) {
+    fn place_whole(&mut self, mut packet: Box<Packet>, pool: &mut PacketPool) {
         let queue = packet.received.queue;
         let pair = &mut self.queues[usize::from(queue)];
         let Some(buffer) = pair.buffers.pop_front() else {
@@ -102,8 +102,8 @@ impl Nic {
         self.receive.buffer.release(frame.left, packet.buffer_bytes);
         self.count(Status::Ok);
         let words = completion_words(&packet, &buffer, packet.bytes() as u16, phase);
-        let write = HostWrite::Receive { queue, epoch, buffer: buffer.address, completion, words, packet };
-        self.complete(queue, write, 1);
+        packet.landing = Landing { buffer: buffer.address, completion, words };
+        self.complete(queue, HostWrite::Receive { queue, epoch, packet }, 1);
         self.fetch_receive(queue);
     }
 
@@ -200,7 +200,7 @@ fn fit(pair: &QueuePair, frame_bytes: u64, chain: usize) -> Fit {
 }
 
 /// The completion of the last buffer of a frame, which says all that is known.
-#[inline]
+#[inline(always)]
 fn completion_words(packet: &Packet, buffer: &ReceiveDescriptor, bytes: u16, phase: bool) -> [u64; 8] {
     let received = &packet.received;
     ReceiveCompletion {

@@ -8,7 +8,7 @@ use cryptonic_pci::Time;
 use cryptonic_regs::completion::{TransmitCompleted, TransmitCompletion, TransmitCompletionEnd};
 use cryptonic_regs::descriptor::{Security, TransmitControl, TransmitSa};
 use cryptonic_regs::{Status, rows::Value};
-use cryptonic_wire::{Geometry, Plain, l4_checksum, parse_transmit};
+use cryptonic_wire::{Plain, l4_checksum, parse_transmit};
 use siphasher::sip::SipHasher13;
 
 use crate::events::{HostWrite, Pending, TransmitReport};
@@ -20,8 +20,8 @@ use crate::sa_parameters::Form;
 
 /// What commit gave to a packet.
 pub(crate) struct Committed {
-    /// Where the lanes worked, and whether the key was fresh; `None` for a clear packet.
-    pub(crate) geometry: Option<(Geometry, bool)>,
+    /// For how many blocks it takes a lane; `None` for a clear packet.
+    pub(crate) blocks: Option<u64>,
     /// When the key is at hand.
     pub(crate) key_ready: Time,
     pub(crate) sequence: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Committed {
 impl Committed {
     /// What a packet gets that takes no key.
     pub(crate) fn nothing(at: Time) -> Self {
-        Committed { geometry: None, key_ready: at, sequence: 0, sa_index: 0 }
+        Committed { blocks: None, key_ready: at, sequence: 0, sa_index: 0 }
     }
 }
 
@@ -185,8 +185,8 @@ impl Nic {
     ) -> Departure {
         let stage = self.cycle.times(self.parameters.pipeline.stage_latency_cycles);
         let ready = (committed_at + stage).max(committed.key_ready);
-        let left_lanes = match &committed.geometry {
-            Some((geometry, fresh_key)) => self.transmit.lanes.pass(ready, geometry, *fresh_key),
+        let left_lanes = match committed.blocks {
+            Some(blocks) => self.transmit.lanes.pass(ready, blocks),
             None => self.transmit.lanes.bypass(ready),
         };
         let sa = TransmitSa::of_bits(pending.words[2]);
@@ -239,10 +239,12 @@ impl Nic {
             time_picoseconds: at.picoseconds(),
             end: TransmitCompletionEnd::new().with_status(status.number() as u16),
         };
-        self.events.transmit_reports.push(
-            at,
-            TransmitReport { queue: pending.queue, epoch: pending.epoch, words: completion.to_words() },
-        );
+        self.events.seldom.change(|queues| {
+            queues.transmit_reports.push(
+                at,
+                TransmitReport { queue: pending.queue, epoch: pending.epoch, words: completion.to_words() },
+            )
+        });
     }
 
     /// Writes a transmit completion.

@@ -72,8 +72,7 @@ impl Nic {
         self.read_base(queue, slot, &mut words)?;
         let announced = self.queues[usize::from(queue)].announced(index);
         let control = TransmitControl::from(words[1]);
-        let assembly = self.queues[usize::from(queue)].assembly.take();
-        let mut assembly = match assembly {
+        let mut assembly = match self.queues[usize::from(queue)].assembly.take() {
             Some(assembly) => self.continue_frame(assembly, &words),
             None => self.begin_frame(queue, slot, &words)?,
         };
@@ -86,7 +85,7 @@ impl Nic {
             if frame.fault == Status::Ok {
                 frame.fault = self.check_whole(frame, assembly.bytes);
             }
-            self.transmit.pending.push_back(*frame);
+            self.transmit.pending.push_back(assembly.frame);
             return Ok(());
         }
         // Behind its arrival a descriptor of a chain stands with its frame, and leaves its place in prefetch.
@@ -95,11 +94,10 @@ impl Nic {
         if u64::from(frame.descriptors) >= self.parameters.descriptors.transmit_chain {
             // Too long in any case: told now, so that a ring gets its slots back before the frame's end.
             frame.fault = Status::ChainTooLong;
-            let told = *frame;
+            let told = **frame;
             self.transmit.prefetched[usize::from(queue)] += 1;
-            self.transmit.pending.push_back(told);
             assembly.discarded = true;
-            assembly.frame = Pending {
+            let rest = self.transmit.frames.take(Pending {
                 descriptors: 0,
                 words: [0; BASE_WORDS],
                 last: TransmitControl::new(),
@@ -107,7 +105,8 @@ impl Nic {
                 parts: None,
                 follows_fault: true,
                 ..told
-            };
+            });
+            self.transmit.pending.push_back(std::mem::replace(&mut assembly.frame, rest));
         }
         self.queues[usize::from(queue)].assembly = Some(assembly);
         Ok(())
@@ -140,7 +139,7 @@ impl Nic {
             }
             parts = Some(place);
         }
-        let frame = Pending {
+        let frame = self.transmit.frames.take(Pending {
             queue,
             descriptors: 0,
             epoch,
@@ -153,7 +152,7 @@ impl Nic {
             issued_at: Time::ZERO,
             fault,
             follows_fault: false,
-        };
+        });
         Ok(Assembly { frame, bytes: inline_bytes as u64 + u64::from(control.length()), discarded: false })
     }
 
@@ -190,11 +189,12 @@ impl Nic {
         }
     }
 
-    /// A frame has ended, however: what it held besides its descriptors is given back, keys wiped.
+    /// A frame has ended, however: it and what it held besides its descriptors is given back, keys wiped.
     #[inline]
-    pub(crate) fn end_frame(&mut self, frame: &Pending) {
+    pub(crate) fn end_frame(&mut self, frame: Box<Pending>) {
         self.end_descriptor_key(frame.key);
         self.transmit.parts.give(frame.parts);
+        self.transmit.frames.give(frame);
     }
 
     /// Copies the key of a slot, and its cookie, to where they can be wiped.

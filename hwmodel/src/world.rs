@@ -145,8 +145,7 @@ impl World {
 
     /// Does every event that is under way: nothing moves any more without a host.
     pub fn drain(&self) {
-        let mut inner = self.0.borrow_mut();
-        while inner.step(Time::NEVER).is_some() {}
+        self.0.borrow_mut().advance(Time::NEVER, false);
     }
 
     /// Whether nothing is under way: nothing moves any more without a host.
@@ -230,61 +229,60 @@ impl World {
 /// What a frame may grow by on its way out.
 const GROWTH_BYTES: usize = 256;
 
-/// What a step showed to the hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seen {
-    Nothing,
-    Something,
-}
-
 impl Inner {
     /// Recomputes the next event of a NIC after it was touched from outside.
     pub(crate) fn refresh(&mut self, nic: usize) {
         self.next[nic] = self.nics[nic].events.next();
     }
 
-    /// Does the next event if it is not after `until`.
-    pub(crate) fn step(&mut self, until: Time) -> Option<Seen> {
-        let mut index = 0;
-        for candidate in 1..self.next.len() {
+    /// Does the events up to `until`; if `watching`, up to the first that shows something to a host. Says whether it
+    /// ended at such a one.
+    pub(crate) fn advance(&mut self, until: Time, watching: bool) -> bool {
+        loop {
             // At one point in time the first NIC comes first, whatever happens there.
-            if self.next[candidate].time() < self.next[index].time() {
-                index = candidate;
-            }
-        }
-        let moment = *self.next.get(index)?;
-        let time = moment.time();
-        if time > until || moment == Moment::NEVER {
-            return None;
-        }
-        self.now = self.now.max(time);
-        let effect = self.nics[index].step(time, moment.kind(), &mut self.pool);
-        let seen = match effect {
-            Effect::None => Seen::Nothing,
-            Effect::Visible => Seen::Something,
-            Effect::Received(latency) => {
-                self.latencies.add(latency);
-                Seen::Something
-            }
-            Effect::Interrupt(vector) => {
-                if let Some(interrupt) = self.hosts[index].interrupts.get_mut(vector as usize) {
-                    *interrupt = true;
+            let mut index = 0;
+            for candidate in 1..self.next.len() {
+                if self.next[candidate].is_before(self.next[index]) {
+                    index = candidate;
                 }
-                Seen::Something
             }
-            Effect::Sent(packet, on_line) => {
-                self.onto_line(index, packet, on_line);
-                Seen::Nothing
+            let moment = self.next.get(index).copied().unwrap_or(Moment::NEVER);
+            if moment == Moment::NEVER || moment.time() > until {
+                return false;
             }
-            Effect::SentSegments => {
-                while let Some((packet, on_line)) = self.nics[index].transmit.sent.pop_front() {
+            let time = moment.time();
+            self.now = self.now.max(time);
+            let Some(nic) = self.nics.get_mut(index) else { return false };
+            let effect = nic.step(time, moment.kind(), &mut self.pool);
+            self.next[index] = nic.events.next();
+            let seen = match effect {
+                Effect::None => false,
+                Effect::Visible => true,
+                Effect::Received(latency) => {
+                    self.latencies.add(latency);
+                    true
+                }
+                Effect::Interrupt(vector) => {
+                    if let Some(interrupt) = self.hosts[index].interrupts.get_mut(vector as usize) {
+                        *interrupt = true;
+                    }
+                    true
+                }
+                Effect::Sent(packet, on_line) => {
                     self.onto_line(index, packet, on_line);
+                    false
                 }
-                Seen::Nothing
+                Effect::SentSegments => {
+                    while let Some((packet, on_line)) = self.nics[index].transmit.sent.pop_front() {
+                        self.onto_line(index, packet, on_line);
+                    }
+                    false
+                }
+            };
+            if seen && watching {
+                return true;
             }
-        };
-        self.refresh(index);
-        Some(seen)
+        }
     }
 
     /// A frame of a NIC goes onto its line.
@@ -307,10 +305,9 @@ impl Inner {
         match peer {
             Some((peer, delay)) => {
                 let latency = Time::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
-                self.nics[peer].events.wire_arrivals.push(on_line + delay + latency, packet);
-                if peer != index {
-                    self.refresh(peer);
-                }
+                let arrivals = &mut self.nics[peer].events.wire_arrivals;
+                arrivals.push(on_line + delay + latency, packet);
+                self.next[peer] = self.next[peer].min(arrivals.head());
             }
             None => self.pool.give(packet),
         }
@@ -318,7 +315,7 @@ impl Inner {
 
     /// Does every event up to `until` and sets the clock there.
     pub(crate) fn run_until(&mut self, until: Time) {
-        while self.step(until).is_some() {}
+        self.advance(until, false);
         self.now = self.now.max(until);
     }
 }

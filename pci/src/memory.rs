@@ -281,6 +281,18 @@ mod volatile {
             unsafe { to.add(done).write(from.add(done).read_volatile()) };
             done += 1;
         }
+        // Whole lines first: a step of a loop for each chunk would be half of the work.
+        while bytes - done >= CHUNKS * CHUNK_BYTES {
+            for _ in 0..CHUNKS {
+                // SAFETY: as below.
+                unsafe {
+                    to.add(done)
+                        .cast::<Chunk>()
+                        .write_unaligned(from.add(done).cast::<Chunk>().read_volatile())
+                };
+                done += CHUNK_BYTES;
+            }
+        }
         while bytes - done >= CHUNK_BYTES {
             // SAFETY: as above; the private side may be unaligned.
             unsafe {
@@ -323,6 +335,17 @@ mod volatile {
             // SAFETY: as in `copy_from`.
             unsafe { to.add(done).write_volatile(from.add(done).read()) };
             done += 1;
+        }
+        while bytes - done >= CHUNKS * CHUNK_BYTES {
+            for _ in 0..CHUNKS {
+                // SAFETY: as in `copy_from`.
+                unsafe {
+                    to.add(done)
+                        .cast::<Chunk>()
+                        .write_volatile(from.add(done).cast::<Chunk>().read_unaligned())
+                };
+                done += CHUNK_BYTES;
+            }
         }
         while bytes - done >= CHUNK_BYTES {
             // SAFETY: as in `copy_from`.

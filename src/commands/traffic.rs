@@ -245,7 +245,8 @@ impl Bench {
         Ok(Bench { pair, sides, lanes, flows: flows.collect(), wire })
     }
 
-    /// Sends and compares until everything has drained.
+    /// Sends and compares until everything has drained. Not inlined: `tests/instructions.sh` counts what happens in here.
+    #[inline(never)]
     pub(crate) fn run(&mut self, settings: &Settings<'_>) -> Result<Report> {
         let mut report = Report { seed: settings.model.seed, ..Report::default() };
         report.parameters = parameters_json(settings.parameters);

@@ -29,7 +29,7 @@ pub(crate) fn put(bytes: &mut [u8], offset: usize, value: &[u8]) -> Result<(), N
 }
 
 /// Copies the first `length` octets from `from` to `to` inside one slice; the ranges may overlap.
-#[inline]
+#[inline(always)]
 pub(crate) fn shift(bytes: &mut [u8], from: usize, to: usize, length: usize) -> Result<(), NoRoom> {
     let from_end = from.checked_add(length).ok_or(NoRoom)?;
     let to_end = to.checked_add(length).ok_or(NoRoom)?;

@@ -2,26 +2,53 @@
 
 /// One's complement sum of the big-endian 16-bit words of `bytes`, folded to 16 bits and not yet complemented. An odd
 /// last octet counts as the high half of a word.
-///
-/// The sum is taken 32 bits at a time into 64 bits, which no slice below 16 GiB can overflow (RFC 1071, 2(C)).
 #[inline]
 pub fn sum(bytes: &[u8]) -> u16 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    let mut total = 0u64;
-    for word in words {
-        total = total.wrapping_add(u64::from(u32::from_be_bytes(*word)));
-    }
-    let mut last = [0u8; 4];
-    for (slot, octet) in last.iter_mut().zip(rest) {
-        *slot = *octet;
-    }
-    fold(total.wrapping_add(u64::from(u32::from_be_bytes(last))))
+    Total::of(bytes).sum()
 }
 
-/// The sum of parts that each begin on a 16-bit boundary of the whole.
-#[inline]
-pub fn add<const N: usize>(sums: [u16; N]) -> u16 {
-    fold(sums.iter().map(|sum| u64::from(*sum)).sum())
+/// A sum that is not folded yet, of parts that each begin on a 16-bit boundary of the whole.
+///
+/// It is taken 64 bits at a time into 128 bits, which no slice can overflow, in the byte order of the machine
+/// (RFC 1071, 2(B) and 2(C)).
+#[derive(Clone, Copy)]
+pub(crate) struct Total(u128);
+
+impl Total {
+    /// The total of `bytes`; an odd last octet counts as the high half of a word.
+    #[inline]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        let (words, mut rest) = bytes.as_chunks::<8>();
+        let mut total: u128 = words.iter().map(|word| u128::from(u64::from_ne_bytes(*word))).sum();
+        if let Some((word, behind)) = rest.split_first_chunk::<4>() {
+            total += u128::from(u32::from_ne_bytes(*word));
+            rest = behind;
+        }
+        if let Some((word, behind)) = rest.split_first_chunk::<2>() {
+            total += u128::from(u16::from_ne_bytes(*word));
+            rest = behind;
+        }
+        if let [last] = rest {
+            total += u128::from(u16::from_ne_bytes([*last, 0]));
+        }
+        Self(total)
+    }
+
+    /// This and another part.
+    #[inline]
+    #[must_use]
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
+    /// The sum, folded to 16 bits.
+    #[inline]
+    pub(crate) fn sum(self) -> u16 {
+        // What stands above 64 bits is a count of carries, fewer than a slice has octets.
+        let (word, carries) = (self.0 as u64, (self.0 >> 64) as u64);
+        let sum = fold((word & 0xffff_ffff) + (word >> 32) + carries);
+        u16::from_be_bytes(sum.to_ne_bytes())
+    }
 }
 
 /// The checksum of a header whose checksum field holds zero, or of a header that is to be checked: the latter gives
@@ -44,7 +71,15 @@ pub fn is_valid(bytes: &[u8]) -> bool {
 /// back as its other spelling 0x0000. A correct sender never writes 0xffff into an IPv4 header.
 #[inline]
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
-    !fold(u64::from(!checksum) + u64::from(!old) + u64::from(new))
+    update_words(checksum, [(old, new)])
+}
+
+/// The checksum after aligned 16-bit words changed, each from the first to the second of its pair: what [`update`] gives
+/// for one after another.
+#[inline]
+pub fn update_words<const N: usize>(checksum: u16, words: [(u16, u16); N]) -> u16 {
+    let changes = words.iter().map(|(old, new)| u64::from(!old) + u64::from(*new));
+    !fold(u64::from(!checksum) + changes.sum::<u64>())
 }
 
 /// Folds carries back until 16 bits are left. A sum above zero never folds to zero.
@@ -97,6 +132,15 @@ mod tests {
             let old = u16::from_be_bytes([header[2], header[3]]);
             header[2..4].copy_from_slice(&new.to_be_bytes());
             prop_assert_eq!(update(before, old, new), checksum(&header));
+        }
+
+        #[test]
+        fn words_are_updated_as_one_after_another(
+            checksum in any::<u16>(),
+            words in any::<[(u16, u16); 3]>(),
+        ) {
+            let one_by_one = words.iter().fold(checksum, |checksum, (old, new)| update(checksum, *old, *new));
+            prop_assert_eq!(update_words(checksum, words), one_by_one);
         }
 
         #[test]

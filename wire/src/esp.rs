@@ -311,7 +311,7 @@ pub(crate) fn body(parameters: &Parameters, offset: usize, end: usize) -> Option
 }
 
 /// Both directions' geometry; nothing where the packet has no room for a trailer.
-#[inline]
+#[inline(always)]
 fn geometry(
     parameters: &Parameters,
     spi: u32,

@@ -191,27 +191,31 @@ fn transport(
     if has_ipv6_checksum(parameters) && l4_checksum::route_ahead(room.frame(), plain) {
         return Err(Refused::RouteAhead);
     }
+    let inside;
     let outside = match parameters.last_options {
-        LastOptions::Outside => *plain,
-        LastOptions::Inside => transform::without_last_options(room.frame(), plain)?,
+        LastOptions::Outside => plain,
+        LastOptions::Inside => {
+            inside = transform::without_last_options(room.frame(), plain)?;
+            &inside
+        }
     };
     let offset = outside.l4_offset();
     let inner_length = outside.l3_end.checked_sub(offset).ok_or(Refused::StaleParse)?;
     let udp_length = udp_length(parameters);
     let front = udp_length + parameters.header_length();
     let added = udp_length + parameters.overhead(inner_length);
-    let ip_length = transform::ip_length(&outside, inner_length + added)?;
+    let ip_length = transform::ip_length(outside, inner_length + added)?;
     transform::grow(room, outside.l3_end, front, added - front)?;
     let frame = room.frame_mut();
     bytes::shift(frame, front, 0, offset)?;
-    transform::patch_ip(frame, &outside, outer_protocol(parameters), ip_length)?;
+    transform::patch_ip(frame, outside, outer_protocol(parameters), ip_length)?;
     let next_header = dummy.unwrap_or(outside.next_header);
     let payload = Payload { inner_length, payload_length: inner_length, next_header };
     finish(frame, parameters, sequence, offset, payload)
 }
 
 /// Closes the gap between the outer IP header and the payload.
-#[inline]
+#[inline(always)]
 pub(crate) fn leave_transport(
     room: &mut Room<'_>,
     parsed: &Parsed,
@@ -274,7 +278,7 @@ pub(crate) struct Payload {
 
 /// Writes UDP and ESP header, TFC padding and trailer around the payload, and says where the cipher works. `offset` is the
 /// end of the outer IP header.
-#[inline]
+#[inline(always)]
 pub(crate) fn finish(
     frame: &mut [u8],
     parameters: &Parameters,
@@ -316,7 +320,7 @@ pub(crate) struct Opened {
 }
 
 /// Reads the trailer of an opened packet.
-#[inline]
+#[inline(always)]
 pub(crate) fn opened(room: &Room<'_>, parsed: &Parsed, parameters: &Parameters) -> Result<Opened, Rejected> {
     if parsed.protocol != Protocol::Esp {
         return Err(Rejected::StaleParse);

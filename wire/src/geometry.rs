@@ -151,7 +151,7 @@ impl Geometry {
     }
 
     /// Runs `work` on AAD, text and ICV, or nothing where they overlap or leave the frame.
-    #[inline]
+    #[inline(always)]
     fn with_parts<R>(
         &self,
         frame: &mut [u8],

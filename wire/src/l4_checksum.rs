@@ -5,7 +5,7 @@
 //! [`Checked::NotChecked`], and never more.
 
 use crate::bytes;
-use crate::checksum;
+use crate::checksum::{self, Total};
 use crate::ip::protocol;
 use crate::packet::Plain;
 use crate::{ipv4, ipv6, tcp, udp};
@@ -128,11 +128,9 @@ pub(crate) fn route_ahead(frame: &[u8], plain: &Plain) -> bool {
 fn sum(plain: &Plain, segment: &[u8]) -> u16 {
     let length = segment.len() as u32;
     let [l0, l1, l2, l3] = length.to_be_bytes();
-    let parts = [
-        checksum::sum(&plain.source),
-        checksum::sum(&plain.destination),
-        checksum::sum(&[l0, l1, l2, l3, 0, 0, 0, plain.next_header]),
-        checksum::sum(segment),
-    ];
-    checksum::add(parts)
+    Total::of(&plain.source)
+        .and(Total::of(&plain.destination))
+        .and(Total::of(&[l0, l1, l2, l3, 0, 0, 0, plain.next_header]))
+        .and(Total::of(segment))
+        .sum()
 }

@@ -148,25 +148,16 @@ pub struct Parsed {
 #[inline]
 pub fn parse_receive(frame: &[u8], udp_ports: UdpPorts) -> Result<Parsed, Malformed> {
     let plain = parse_layers(frame, true)?;
-    let other = Parsed {
-        plain,
-        protocol: Protocol::Other,
-        udp_offset: None,
-        security_offset: 0,
-        spi: 0,
-        sequence: 0,
-        reserved_esp_spi: false,
-    };
-    if plain.ip_version == 0 {
-        return Ok(other);
-    }
     let upper = frame.get(plain.l4_offset()..plain.l3_end).unwrap_or(&[]);
-    match plain.next_header {
-        protocol::ESP if other.plain.fragment => Err(Malformed::Fragment),
-        protocol::ESP => receive_esp(other, upper),
-        protocol::UDP => receive_udp(other, upper, udp_ports),
-        _ => Ok(other),
-    }
+    let security = match plain.next_header {
+        _ if plain.ip_version == 0 => Security::NONE,
+        protocol::ESP if plain.fragment => return Err(Malformed::Fragment),
+        protocol::ESP => receive_esp(upper, None, plain.l4_offset())?,
+        protocol::UDP => receive_udp(&plain, upper, udp_ports)?,
+        _ => Security::NONE,
+    };
+    let Security { protocol, udp_offset, offset, spi, sequence, reserved_esp_spi } = security;
+    Ok(Parsed { plain, protocol, udp_offset, security_offset: offset, spi, sequence, reserved_esp_spi })
 }
 
 /// Parses a frame of the host's, to be sent or to be classified. The IPv4 header checksum is not judged, for the host
@@ -179,73 +170,186 @@ pub fn parse_transmit(frame: &[u8]) -> Result<Plain, Malformed> {
     parse_layers(frame, false)
 }
 
-/// ESP, which begins where `packet` does; `other.udp_offset` says what it came in.
+/// What [`Parsed`] says beside [`Plain`].
+struct Security {
+    protocol: Protocol,
+    udp_offset: Option<usize>,
+    offset: usize,
+    spi: u32,
+    sequence: u32,
+    reserved_esp_spi: bool,
+}
+
+impl Security {
+    /// Neither ESP nor PSP.
+    const NONE: Self = Self {
+        protocol: Protocol::Other,
+        udp_offset: None,
+        offset: 0,
+        spi: 0,
+        sequence: 0,
+        reserved_esp_spi: false,
+    };
+}
+
+/// ESP, which begins where `packet` does, at `offset` of the frame; `udp_offset` says what it came in.
 #[inline]
-fn receive_esp(other: Parsed, packet: &[u8]) -> Result<Parsed, Malformed> {
+fn receive_esp(packet: &[u8], udp_offset: Option<usize>, offset: usize) -> Result<Security, Malformed> {
     let [s0, s1, s2, s3, q0, q1, q2, q3]: [u8; 8] = bytes::array(packet, 0).ok_or(Malformed::TruncatedEsp)?;
     match u32::from_be_bytes([s0, s1, s2, s3]) {
         0 => Err(Malformed::ReservedSpi),
-        1..=esp::LAST_RESERVED_SPI => Ok(Parsed { reserved_esp_spi: true, udp_offset: None, ..other }),
-        spi => Ok(Parsed {
+        1..=esp::LAST_RESERVED_SPI => Ok(Security { reserved_esp_spi: true, ..Security::NONE }),
+        spi => Ok(Security {
             protocol: Protocol::Esp,
-            security_offset: other.udp_offset.map_or(other.plain.l4_offset(), |udp| udp + udp::HEADER_LENGTH),
+            udp_offset,
+            offset,
             spi,
             sequence: u32::from_be_bytes([q0, q1, q2, q3]),
-            ..other
+            reserved_esp_spi: false,
         }),
     }
 }
 
 /// UDP, and ESP or PSP within it.
 #[inline]
-fn receive_udp(other: Parsed, upper: &[u8], udp_ports: UdpPorts) -> Result<Parsed, Malformed> {
-    let destination = other.plain.ports.map_or(0, |ports| ports.destination);
+fn receive_udp(plain: &Plain, upper: &[u8], udp_ports: UdpPorts) -> Result<Security, Malformed> {
+    let destination = plain.ports.map_or(0, |ports| ports.destination);
     let to_psp = destination != 0 && destination == udp_ports.psp;
     let to_esp = destination != 0 && destination == udp_ports.esp;
-    if other.plain.fragment {
+    if plain.fragment {
         // IKE shares the port and may come in fragments, which are for the host.
         let marked = bytes::array(upper, udp::HEADER_LENGTH) == Some(esp::NON_ESP_MARKER);
         let protected = to_psp || (to_esp && !marked);
-        return if protected { Err(Malformed::Fragment) } else { Ok(other) };
+        return if protected { Err(Malformed::Fragment) } else { Ok(Security::NONE) };
     }
     if upper.len() < udp::HEADER_LENGTH {
         return Err(Malformed::TruncatedUdp);
     }
     if !to_psp && !to_esp {
-        return Ok(other);
+        return Ok(Security::NONE);
     }
     let header = udp::Header::parse(upper)?;
     if usize::from(header.length) != upper.len() {
         return Err(Malformed::BadUdpLength);
     }
     let packet = upper.get(udp::HEADER_LENGTH..).unwrap_or(&[]);
-    let in_udp = Parsed { udp_offset: Some(other.plain.l4_offset()), ..other };
+    let udp_offset = Some(plain.l4_offset());
+    let offset = plain.l4_offset() + udp::HEADER_LENGTH;
     if !to_psp {
         return match packet {
-            [esp::NAT_KEEPALIVE] => Ok(Parsed { protocol: Protocol::NatKeepalive, ..in_udp }),
-            _ if packet.starts_with(&esp::NON_ESP_MARKER) => Ok(other),
-            _ => receive_esp(in_udp, packet),
+            [esp::NAT_KEEPALIVE] => {
+                Ok(Security { protocol: Protocol::NatKeepalive, udp_offset, ..Security::NONE })
+            }
+            _ if packet.starts_with(&esp::NON_ESP_MARKER) => Ok(Security::NONE),
+            _ => receive_esp(packet, udp_offset, offset),
         };
     }
     let header = psp::Header::parse(packet)?;
     header.check_length(packet.len())?;
-    Ok(Parsed {
-        protocol: Protocol::Psp,
-        security_offset: other.plain.l4_offset() + udp::HEADER_LENGTH,
-        spi: header.spi,
-        ..in_udp
-    })
+    Ok(Security { protocol: Protocol::Psp, udp_offset, offset, spi: header.spi, ..Security::NONE })
 }
 
-/// Ethernet, IP and ports.
-#[inline]
+/// Ethernet, IP and ports. Inlined into its two callers, so that what it finds is written where it stays.
+#[inline(always)]
 fn parse_layers(frame: &[u8], check_ipv4_checksum: bool) -> Result<Plain, Malformed> {
-    let link = ethernet::Header::parse(frame)?;
-    let l3_offset = link.length();
-    let packet = frame.get(l3_offset..).unwrap_or(&[]);
-    let mut plain = Plain {
-        vlan: link.tags.first().copied().flatten().map(|tag| tag.control),
-        l3_offset,
+    let link = Link::parse(frame)?;
+    let packet = frame.get(link.length..).unwrap_or(&[]);
+    match link.ethertype {
+        ethertype::IPV4 => {
+            let header = ipv4::Header::parse(packet)?;
+            if check_ipv4_checksum && !ipv4::checksum_is_valid(packet) {
+                return Err(Malformed::BadIpv4Checksum);
+            }
+            Ok(plain_of_ipv4(frame, &link, &header))
+        }
+        ethertype::IPV6 => {
+            let header = ipv6::Header::parse(packet)?;
+            let length = ipv6::HEADER_LENGTH + usize::from(header.payload_length);
+            let chain = ipv6::walk(packet.get(..length).unwrap_or(&[]), header.next_header)?;
+            Ok(plain_of_ipv6(frame, &link, &header, &chain))
+        }
+        _ => Ok(plain_of_other(frame, &link)),
+    }
+}
+
+/// What is kept of the Ethernet header.
+struct Link {
+    vlan: Option<u16>,
+    length: usize,
+    ethertype: u16,
+}
+
+impl Link {
+    /// Reads the header. Most frames have no tag.
+    #[inline]
+    fn parse(frame: &[u8]) -> Result<Self, Malformed> {
+        let ethertype = ethernet::field::ETHERTYPE.start;
+        let ethertype = bytes::word16(frame, ethertype).ok_or(Malformed::TruncatedEthernet)?;
+        if !ethernet::is_tag(ethertype) {
+            return Ok(Self { vlan: None, length: ethernet::HEADER_LENGTH, ethertype });
+        }
+        let header = ethernet::Header::parse(frame)?;
+        let vlan = header.tags.first().copied().flatten().map(|tag| tag.control);
+        Ok(Self { vlan, length: header.length(), ethertype: header.ethertype })
+    }
+}
+
+/// What an IPv4 header says.
+#[inline(always)]
+fn plain_of_ipv4(frame: &[u8], link: &Link, header: &ipv4::Header) -> Plain {
+    let l4_offset = link.length + usize::from(header.header_length);
+    let l3_end = link.length + usize::from(header.total_length);
+    let upper = frame.get(l4_offset..l3_end).filter(|_| header.is_first_fragment());
+    Plain {
+        vlan: link.vlan,
+        l3_offset: link.length,
+        ip_version: 4,
+        ip_header_length: usize::from(header.header_length),
+        l3_end,
+        next_header: header.protocol,
+        next_header_offset: link.length + ipv4::field::PROTOCOL.start,
+        traffic_class: header.traffic_class,
+        dont_fragment: header.dont_fragment(),
+        hop_limit: header.ttl,
+        flow_label: 0,
+        source: widen(header.source),
+        destination: widen(header.destination),
+        ports: upper.and_then(|upper| parse_ports(header.protocol, upper)),
+        fragment: header.is_fragment(),
+    }
+}
+
+/// What an IPv6 header and its chain say.
+#[inline]
+fn plain_of_ipv6(frame: &[u8], link: &Link, header: &ipv6::Header, chain: &ipv6::Chain) -> Plain {
+    let l4_offset = link.length + chain.length;
+    let l3_end = link.length + ipv6::HEADER_LENGTH + usize::from(header.payload_length);
+    let upper = frame.get(l4_offset..l3_end).filter(|_| chain.is_first_fragment());
+    Plain {
+        vlan: link.vlan,
+        l3_offset: link.length,
+        ip_version: 6,
+        ip_header_length: chain.length,
+        l3_end,
+        next_header: chain.next_header,
+        next_header_offset: link.length + chain.next_header_offset,
+        traffic_class: header.traffic_class,
+        dont_fragment: true,
+        hop_limit: header.hop_limit,
+        flow_label: header.flow_label,
+        source: header.source,
+        destination: header.destination,
+        ports: upper.and_then(|upper| parse_ports(chain.next_header, upper)),
+        fragment: chain.fragment.is_some(),
+    }
+}
+
+/// What can be said of a frame that is not IP.
+#[inline]
+fn plain_of_other(frame: &[u8], link: &Link) -> Plain {
+    Plain {
+        vlan: link.vlan,
+        l3_offset: link.length,
         ip_version: 0,
         ip_header_length: 0,
         l3_end: frame.len(),
@@ -259,71 +363,16 @@ fn parse_layers(frame: &[u8], check_ipv4_checksum: bool) -> Result<Plain, Malfor
         destination: [0; 16],
         ports: None,
         fragment: false,
-    };
-    let upper_is_here = match link.ethertype {
-        ethertype::IPV4 => {
-            let header = ipv4::Header::parse(packet)?;
-            if check_ipv4_checksum && !ipv4::checksum_is_valid(packet) {
-                return Err(Malformed::BadIpv4Checksum);
-            }
-            fill_ipv4(&mut plain, &header)
-        }
-        ethertype::IPV6 => {
-            let header = ipv6::Header::parse(packet)?;
-            let length = ipv6::HEADER_LENGTH + usize::from(header.payload_length);
-            let chain = ipv6::walk(packet.get(..length).unwrap_or(&[]), header.next_header)?;
-            fill_ipv6(&mut plain, &header, &chain)
-        }
-        _ => return Ok(plain),
-    };
-    if upper_is_here {
-        plain.ports = parse_ports(&plain, frame);
     }
-    Ok(plain)
-}
-
-/// Carries an IPv4 header over; says whether the upper header is in this packet.
-#[inline]
-fn fill_ipv4(plain: &mut Plain, header: &ipv4::Header) -> bool {
-    plain.ip_version = 4;
-    plain.ip_header_length = usize::from(header.header_length);
-    plain.l3_end = plain.l3_offset + usize::from(header.total_length);
-    plain.next_header = header.protocol;
-    plain.next_header_offset = plain.l3_offset + ipv4::field::PROTOCOL.start;
-    plain.traffic_class = header.traffic_class;
-    plain.dont_fragment = header.dont_fragment();
-    plain.hop_limit = header.ttl;
-    plain.source = widen(header.source);
-    plain.destination = widen(header.destination);
-    plain.fragment = header.is_fragment();
-    header.is_first_fragment()
-}
-
-/// Carries an IPv6 header and its chain over; says whether the upper header is in this packet.
-#[inline]
-fn fill_ipv6(plain: &mut Plain, header: &ipv6::Header, chain: &ipv6::Chain) -> bool {
-    plain.ip_version = 6;
-    plain.ip_header_length = chain.length;
-    plain.l3_end = plain.l3_offset + ipv6::HEADER_LENGTH + usize::from(header.payload_length);
-    plain.next_header = chain.next_header;
-    plain.next_header_offset = plain.l3_offset + chain.next_header_offset;
-    plain.traffic_class = header.traffic_class;
-    plain.dont_fragment = true;
-    plain.hop_limit = header.hop_limit;
-    plain.flow_label = header.flow_label;
-    plain.source = header.source;
-    plain.destination = header.destination;
-    plain.fragment = chain.fragment.is_some();
-    chain.is_first_fragment()
 }
 
 /// The ports at the front of the upper protocol. TCP and UDP have them at the same place.
 #[inline]
-fn parse_ports(plain: &Plain, frame: &[u8]) -> Option<Ports> {
-    if !matches!(plain.next_header, protocol::TCP | protocol::UDP) {
+fn parse_ports(next_header: u8, upper: &[u8]) -> Option<Ports> {
+    if !matches!(next_header, protocol::TCP | protocol::UDP) {
         return None;
     }
-    let header = tcp::Header::parse(frame.get(plain.l4_offset()..plain.l3_end)?).ok()?;
+    let header = tcp::Header::parse(upper).ok()?;
     Some(Ports { source: header.source_port, destination: header.destination_port })
 }
 

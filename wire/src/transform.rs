@@ -178,15 +178,15 @@ pub(crate) fn check_plain(plain: &Plain, frame_length: usize) -> Result<(), Refu
 }
 
 /// Drops what follows the IP packet, then grows the frame by `front` and `back` octets. On error nothing has changed.
-#[inline]
+#[inline(always)]
 pub(crate) fn grow(room: &mut Room<'_>, l3_end: usize, front: usize, back: usize) -> Result<(), NoRoom> {
     let slack = room.length().checked_sub(l3_end).ok_or(NoRoom)?;
     if room.headroom() < front || room.tailroom().saturating_add(slack) < back {
         return Err(NoRoom);
     }
-    room.truncate(l3_end)?;
-    room.extend_back(back)?;
-    room.push_front(front)
+    room.end = room.end - slack + back;
+    room.start -= front;
+    Ok(())
 }
 
 /// Makes the `old` octets after a link header of `l3_offset` octets into `new` ones, whose values are then unspecified.
@@ -232,7 +232,7 @@ pub(crate) fn ip_length(plain: &Plain, payload_length: usize) -> Result<u16, Ref
 
 /// Gives the IP header another upper protocol and length. An IPv4 checksum is updated, not made anew: a wrong one stays
 /// wrong, and giving the old values back gives the old checksum back (RFC 1624).
-#[inline]
+#[inline(always)]
 pub(crate) fn patch_ip(frame: &mut [u8], plain: &Plain, next_header: u8, length: u16) -> Result<(), NoRoom> {
     if plain.ip_version == 4 {
         let header = frame.get_mut(plain.l3_offset..).and_then(|rest| rest.first_chunk_mut::<20>());
@@ -241,8 +241,8 @@ pub(crate) fn patch_ip(frame: &mut [u8], plain: &Plain, next_header: u8, length:
         let old_checksum = u16::from_be_bytes([header[10], header[11]]);
         let old_protocol = u16::from_be_bytes([header[8], header[9]]);
         let new_protocol = u16::from_be_bytes([header[8], next_header]);
-        let new_checksum = checksum::update(old_checksum, old_length, length);
-        let new_checksum = checksum::update(new_checksum, old_protocol, new_protocol);
+        let words = [(old_length, length), (old_protocol, new_protocol)];
+        let new_checksum = checksum::update_words(old_checksum, words);
         header[2..4].copy_from_slice(&length.to_be_bytes());
         header[9] = next_header;
         header[10..12].copy_from_slice(&new_checksum.to_be_bytes());
