@@ -12,6 +12,9 @@ use crate::witness::{self, Packet, upper_checksum};
 use crate::{Trials, trial};
 
 const TCP_HEADER_BYTES: usize = 20;
+const IP_PACKET_BYTES_MAX: usize = 65_535;
+/// As much payload as an IP packet holds.
+const LONGEST: usize = usize::MAX;
 /// FIN and PSH belong to the last segment, CWR to the first, the others to all (RFC 9293 3.1, RFC 3168 6.1.2).
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
@@ -139,15 +142,19 @@ fn segments(how: How, ipv6: bool) {
         (20_000, 536),
         (8_948, 8_948),
         (64_000, 1_448),
-        (65_000, 8_900),
+        (LONGEST, 8_900),
+        (LONGEST, 536),
     ]
     .into_iter()
     .enumerate()
     {
         let shape = SHAPES[turn % SHAPES.len()];
+        let headers = packets::packet(ipv6, shape, TCP, TCP_HEADER_BYTES).packet().len();
+        let payload_bytes = payload_bytes.min(IP_PACKET_BYTES_MAX - headers);
         let mut large = packets::packet(ipv6, shape, TCP, TCP_HEADER_BYTES + payload_bytes);
         large.upper[13] = FIN | PSH | ACK | CWR;
-        // An IP packet has at most 65535 bytes.
+        // The sequence number wraps, in the midst of longer packets.
+        large.upper[4..8].copy_from_slice(&0xffff_f000_u32.to_be_bytes());
         let format = turn % FORMATS.len();
         let frames: Vec<Vec<u8>> = cut(&large, maximum)
             .iter()
