@@ -134,11 +134,12 @@ impl Nic {
         let ring = vec![0; ring_blocks(sa.replay_window)];
         let window = ReplayWindow::new(sa.replay_window, sa.sequence, ring)
             .map_err(|_| Error::Argument("a replay window has 0 or 32 to 65536 packets"))?;
+        let held = self.hold(sa.direction, &sa.key, form::crypto_cipher(sa.cipher), sa.sequence)?;
+        // Behind the ledger, so that a key it refuses leaves the device as it was.
         if sa.direction == Direction::In && self.information.capabilities.protocol.unmatched_to_host() {
             let control = self.shared.read(CONTROL)?;
             self.shared.write(CONTROL, control.with_unmatched_to_host(true))?;
         }
-        let held = self.hold(sa.direction, &sa.key, form::crypto_cipher(sa.cipher), sa.sequence)?;
         Ok(SoftwareSa {
             held,
             direction: sa.direction,
