@@ -4,6 +4,7 @@
 //! exist yet is an error with file and line. Keys are zeroised when dropped and never shown.
 
 mod esp;
+mod lifetime;
 mod outer;
 mod psp;
 mod selector;
@@ -20,6 +21,7 @@ use cryptonic_regs::admin::{Direction, Mode};
 use zeroize::Zeroizing;
 
 pub(crate) use esp::{CIPHERS, Esp, is_gmac};
+pub(crate) use lifetime::SaLifetime;
 pub(crate) use psp::{Psp, PspSa, Receive};
 pub(crate) use selector::Selector;
 
@@ -82,6 +84,7 @@ pub(crate) struct Sa {
     pub(crate) direction: Direction,
     pub(crate) spi: u32,
     pub(crate) selector: Selector,
+    pub(crate) lifetime: Option<SaLifetime>,
     pub(crate) protocol: Protocol,
 }
 
@@ -178,6 +181,7 @@ fn sa(mut table: Table<'_>, index: usize, notes: &mut Vec<String>) -> Result<Sa>
     let spi = u32::try_from(spi_item.number(0, u64::from(u32::MAX))?).unwrap_or(u32::MAX);
     let selector_item = table.take("selector");
     let selector = selector_item.as_ref().map(selector::read).transpose()?.unwrap_or_default();
+    let lifetime = table.take("lifetime").map(|item| lifetime::read(&item)).transpose()?;
     let place = table.place();
     let protocol = if is_psp {
         if direction == Direction::In {
@@ -198,8 +202,16 @@ fn sa(mut table: Table<'_>, index: usize, notes: &mut Vec<String>) -> Result<Sa>
         Protocol::Esp(esp::sa(&mut table, direction, notes)?)
     };
     table.finish()?;
-    let sa = Sa { name, place, direction, spi, selector, protocol };
+    let sa = Sa { name, place, direction, spi, selector, lifetime, protocol };
     check_selector(&sa, selector_item.as_ref(), &table)?;
+    if let Protocol::Psp(PspSa { sample, drop, .. }) = &sa.protocol
+        && (*sample || *drop)
+        && sa.lifetime.is_some()
+    {
+        return Err(
+            table.error("a lifetime is of an SA slot; sample and drop are told with a key in the descriptor")
+        );
+    }
     Ok(sa)
 }
 

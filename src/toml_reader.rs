@@ -88,11 +88,6 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Fails if the key is there: its feature does not exist yet.
-    pub(crate) fn refuse_unsupported(&mut self, key: &'static str) -> Result<()> {
-        self.take(key).map_or(Ok(()), |item| Err(item.not_supported(format_args!("`{key}`"))))
-    }
-
     /// An error about the table.
     pub(crate) fn error(&self, message: impl fmt::Display) -> Error {
         let place = self.source.place(self.offset);

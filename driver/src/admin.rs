@@ -17,7 +17,7 @@ const SLOTS: u32 = 1 << SLOTS_LOG2;
 const COMPLETION_BYTES: usize = 16;
 /// Where parameter blocks stand behind the ring of commands, and replies behind that of completions.
 const BLOCK_OFFSET: usize = 4096;
-/// Bytes that a parameter block or a reply may take.
+/// Bytes that a parameter block or a reply may take at least.
 pub(crate) const BLOCK_BYTES: usize = 4096;
 
 /// A command to be run.
@@ -42,17 +42,20 @@ pub(crate) struct AdminQueue {
     reads: Arena,
     /// Completions and replies.
     writes: Arena,
+    /// Bytes that a parameter block or a reply may take.
+    block_bytes: usize,
     /// Commands issued so far: a free-running count, and the identifier of the next.
     issued: u32,
     stopped: bool,
 }
 
 impl AdminQueue {
-    /// Sets the queue up; it runs once [`Self::start`] has turned it on.
-    pub(crate) fn new(shared: Rc<Shared>) -> Result<Self, Error> {
-        let reads = shared.arena(BLOCK_OFFSET + BLOCK_BYTES, DmaAccess::DeviceReads)?;
-        let writes = shared.arena(BLOCK_OFFSET + BLOCK_BYTES, DmaAccess::DeviceReadsAndWrites)?;
-        Ok(AdminQueue { shared, reads, writes, issued: 0, stopped: false })
+    /// Sets the queue up for parameter blocks of so many bytes; it runs once [`Self::start`] has turned it on.
+    pub(crate) fn new(shared: Rc<Shared>, parameter_bytes: usize) -> Result<Self, Error> {
+        let block_bytes = parameter_bytes.next_multiple_of(BLOCK_BYTES).max(BLOCK_BYTES);
+        let reads = shared.arena(BLOCK_OFFSET + block_bytes, DmaAccess::DeviceReads)?;
+        let writes = shared.arena(BLOCK_OFFSET + block_bytes, DmaAccess::DeviceReadsAndWrites)?;
+        Ok(AdminQueue { shared, reads, writes, block_bytes, issued: 0, stopped: false })
     }
 
     /// Turns the queue on. Bus mastering is on by now.
@@ -87,7 +90,7 @@ impl AdminQueue {
 
     /// Zeroises the reply.
     pub(crate) fn clear_reply(&self) {
-        let _ = self.writes.memory.zeroise(BLOCK_OFFSET, BLOCK_BYTES);
+        let _ = self.writes.memory.zeroise(BLOCK_OFFSET, self.block_bytes);
     }
 
     /// Runs a command and gives its result. The parameter block is zeroised in any case.
@@ -99,7 +102,7 @@ impl AdminQueue {
         } else {
             self.issue_checked(request)
         };
-        let _ = self.reads.memory.zeroise(BLOCK_OFFSET, BLOCK_BYTES);
+        let _ = self.reads.memory.zeroise(BLOCK_OFFSET, self.block_bytes);
         result
     }
 
@@ -124,6 +127,8 @@ impl AdminQueue {
     fn issue(&mut self, request: Request) -> Result<u64, Error> {
         let index = self.issued;
         let identifier = index as u16;
+        // A reply that the device does not write must not pass for the one before.
+        self.writes.memory.zeroise(BLOCK_OFFSET, request.reply_bytes)?;
         let address =
             |arena: &Arena, bytes: usize| if bytes == 0 { 0 } else { arena.iova + BLOCK_OFFSET as u64 };
         let command = Command {
@@ -166,7 +171,7 @@ impl AdminQueue {
         }
         match AdminStatus::of_number(u32::from(end.status())) {
             Some(AdminStatus::Ok) => Ok(result),
-            Some(status) => Err(Error::Refused { command, status }),
+            Some(status) => Err(Error::Refused { command, status, result }),
             None => Err(Error::Anomaly { command, anomaly: AdminAnomaly::Status }),
         }
     }

@@ -87,6 +87,25 @@ pub enum Error {
         command: Opcode,
         /// Its status.
         status: AdminStatus,
+        /// Its result: of `sa_install`, the number of the SA that is refused.
+        result: u64,
+    },
+    /// What is wrong with one SA of several, of which none was installed.
+    #[error("SA {number} of the batch: {error}")]
+    InBatch {
+        /// Its number, from 0 on.
+        number: usize,
+        /// What is wrong with it.
+        #[source]
+        error: Box<Error>,
+    },
+    /// More SAs than one command installs.
+    #[error("the device installs {most} SAs at once, not {sas}")]
+    BatchTooLarge {
+        /// How many.
+        sas: usize,
+        /// The most there may be.
+        most: usize,
     },
     /// The device answered a command with what cannot be true.
     #[error("the device's answer to {} cannot be true: {anomaly}", .command.name())]
@@ -159,6 +178,9 @@ pub enum QueueError {
     /// A buffer or a key of another queue pair.
     #[error("the buffer or key belongs to another queue pair")]
     Foreign,
+    /// An SA of another NIC, or of the same device before it was opened again.
+    #[error("the SA is not one of this NIC")]
+    ForeignSa,
     /// A PSP key needs transmit descriptors of stride 64, with a cookie of stride 128.
     #[error("a key in the descriptor needs a stride of 64, a key and a cookie need 128")]
     NoRoomForKey,

@@ -1,14 +1,17 @@
 //! Who the device is and what it can do.
 
 use std::fmt;
+use std::ops::Range;
 
 use cryptonic_pci::HostError;
+use cryptonic_regs::admin::LifetimeKind;
 use cryptonic_regs::bar0::{
     BLOCK_TABLE, BLOCK_TABLE_ENTRY_BYTES, BLOCKS, CHAIN_CAPABILITY, CIPHER_CAPABILITY, CONTRACT_VERSION,
     ChainCapability, CipherCapability, ContractVersion, DESCRIPTOR_CAPABILITY, DEVICE_KIND,
-    DescriptorCapability, DeviceKind, FRAME_BYTES_MAX, LINE_RATE_MBPS, MAC_ADDRESS, MAGIC, MAGIC_VALUE,
-    PROTOCOL_CAPABILITY, ProtocolCapability, QUEUE_CAPABILITY, QUEUE_PAIRS_MAX, QueueCapability,
-    REPLAY_WINDOW_MAX, SA_SLOTS, SEGMENTED_BYTES_MAX, SERIAL,
+    DescriptorCapability, DeviceKind, FRAME_BYTES_MAX, LIFE_CAPABILITY, LINE_RATE_MBPS, LifeCapability,
+    MAC_ADDRESS, MAGIC, MAGIC_VALUE, PROTOCOL_CAPABILITY, ProtocolCapability, QUEUE_CAPABILITY,
+    QUEUE_PAIRS_MAX, QueueCapability, REPLAY_WINDOW_MAX, SA_PACKET_SLOTS, SA_SLOTS, SEGMENTED_BYTES_MAX,
+    SERIAL,
 };
 use cryptonic_regs::{Block, CONTRACT_MAJOR, Register, Value};
 
@@ -56,6 +59,10 @@ pub struct Capabilities {
     pub cipher: CipherCapability,
     /// SA slots.
     pub sa_slots: u32,
+    /// SA slots that are count-based, from slot 0 on; those behind them are byte-based.
+    pub sa_packet_slots: u32,
+    /// Events, installing in batches, and what PSP does beside opening and protecting.
+    pub life: LifeCapability,
     /// Largest replay window in packets.
     pub replay_window_max: u32,
     /// Largest frame in bytes, without FCS.
@@ -123,6 +130,8 @@ impl Capabilities {
             protocol: shared.read(PROTOCOL_CAPABILITY)?,
             cipher: shared.read(CIPHER_CAPABILITY)?,
             sa_slots: shared.read(SA_SLOTS)?,
+            sa_packet_slots: shared.read(SA_PACKET_SLOTS)?,
+            life: shared.read(LIFE_CAPABILITY)?,
             replay_window_max: shared.read(REPLAY_WINDOW_MAX)?,
             frame_bytes_max: shared.read(FRAME_BYTES_MAX)?,
             line_rate_mbps: shared.read(LINE_RATE_MBPS)?,
@@ -138,8 +147,19 @@ impl Capabilities {
         check("ring_slots_log2_max", slots_log2.into(), 1, RING_SLOTS_LOG2_MAX.into())?;
         check("vectors", queue.vectors().into(), 1, VECTORS_MAX.into())?;
         check("sa_slots", capabilities.sa_slots.into(), 0, SA_SLOTS_MAX.into())?;
+        let sa_slots = capabilities.sa_slots.into();
+        check("sa_packet_slots", capabilities.sa_packet_slots.into(), 0, sa_slots)?;
+        check("sa_batch", capabilities.life.sa_batch().into(), sa_slots.min(1), u8::MAX.into())?;
         check("frame_bytes_max", capabilities.frame_bytes_max.into(), 60, u16::MAX.into())?;
         Ok(capabilities)
+    }
+
+    /// SA slots whose limits count this.
+    pub fn sa_slots_of(&self, kind: LifetimeKind) -> Range<u32> {
+        match kind {
+            LifetimeKind::Packets => 0..self.sa_packet_slots,
+            LifetimeKind::Bytes => self.sa_packet_slots..self.sa_slots,
+        }
     }
 
     /// Every capability as a name and a number; a flag is 0 or 1.
@@ -151,12 +171,14 @@ impl Capabilities {
         fields(&mut all, self.cipher);
         all.extend([
             ("sa_slots", self.sa_slots.into()),
+            ("sa_packet_slots", self.sa_packet_slots.into()),
             ("replay_window_max", self.replay_window_max.into()),
             ("frame_bytes_max", self.frame_bytes_max.into()),
             ("line_rate_mbps", self.line_rate_mbps.into()),
             ("segmented_bytes_max", self.segmented_bytes_max.into()),
         ]);
         fields(&mut all, self.chain);
+        fields(&mut all, self.life);
         all.into_iter()
     }
 }

@@ -30,6 +30,7 @@ pub mod coalesce;
 mod error;
 mod information;
 mod ledger;
+mod lifetime;
 mod nic;
 mod psp;
 mod psp_keys;
@@ -41,6 +42,7 @@ mod sa;
 mod sa_configuration;
 mod secret;
 mod shared;
+mod slots;
 mod software;
 mod software_form;
 mod statistics;
@@ -52,19 +54,23 @@ mod transmit_ring;
 pub use cryptonic_pci::host::Wake;
 pub use cryptonic_pci::{Host, Time};
 pub use cryptonic_regs::Status;
-pub use cryptonic_regs::admin::{AdminStatus, Cipher, DfPolicy, Direction, EcnPolicy, Mode, Opcode};
+pub use cryptonic_regs::admin::{
+    AdminStatus, Cipher, DfPolicy, Direction, EcnPolicy, LifetimeKind, Mode, Opcode,
+};
 pub use cryptonic_regs::bar0::PspKeyStatus;
 pub use cryptonic_regs::completion::{ChecksumState, HashKind, ReceivedProtocol};
+pub use cryptonic_regs::events::{EventCause, SlotState};
 pub use error::{AdminAnomaly, Error, Quarantine, QueueError};
 pub use information::{Capabilities, FirmwareCapabilities, Information};
 pub use ledger::KeyLedger;
+pub use lifetime::Lifetime;
 pub use nic::{Nic, OpenOptions};
 pub use psp::{PspDeviceKeys, PspSpi};
 pub use psp_keys::PspKeyId;
 pub use queue::{QueuePair, QueuePairOptions};
 pub use receive::Received;
 pub use region::Region;
-pub use sa::{SaHandle, SaState};
+pub use sa::{SaCauses, SaHandle, SaState};
 pub use sa_configuration::{
     FlowLabel, Network, OuterHeader, PspSaConfiguration, SaConfiguration, Salt, Selector, UdpEncapsulation,
 };

@@ -1,10 +1,9 @@
 //! One function of the device: opening it, its controls, closing it.
 
-use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use cryptonic_pci::{Host, HostError, Time};
-use cryptonic_regs::admin::{CapabilityReply, Opcode};
+use cryptonic_regs::admin::{CapabilityReply, Opcode, SaParameters};
 use cryptonic_regs::bar0::{
     CONTROL, Control, DEVICE_STATUS, DeviceStatus, QUEUE_CONTROL, QUEUE_PAIR_STRIDE, QUEUE_STATUS,
     QueueControl, TIME_PICOSECONDS,
@@ -13,9 +12,8 @@ use cryptonic_regs::bar0::{
 use crate::admin::{AdminQueue, Request};
 use crate::information::{FirmwareCapabilities, Information};
 use crate::ledger::KeyLedger;
-use crate::sa::{InstalledSa, SaHandle};
 use crate::shared::Shared;
-use crate::{Error, QueuePair, QueuePairOptions, Unsupported};
+use crate::{Error, QueuePair, QueuePairOptions, SaHandle, Unsupported};
 
 /// How to open a device.
 #[derive(Clone, Debug)]
@@ -44,7 +42,6 @@ pub struct Nic {
     pub(crate) admin: AdminQueue,
     pub(crate) information: Information,
     pub(crate) ledger: KeyLedger,
-    pub(crate) installed: HashMap<SaHandle, InstalledSa>,
     firmware: Option<FirmwareCapabilities>,
 }
 
@@ -72,16 +69,10 @@ impl Nic {
             Err(HostError::Unsupported(_)) => {} // Queues are polled then.
             Err(error) => return Err(error.into()),
         }
-        let admin = AdminQueue::new(shared.clone())?;
+        let sa_batch = usize::from(information.capabilities.life.sa_batch());
+        let admin = AdminQueue::new(shared.clone(), sa_batch * SaParameters::BYTES)?;
         // From here on dropping the NIC undoes what was done.
-        let mut nic = Nic {
-            shared,
-            admin,
-            information,
-            ledger: options.key_ledger,
-            installed: HashMap::new(),
-            firmware: None,
-        };
+        let mut nic = Nic { shared, admin, information, ledger: options.key_ledger, firmware: None };
         nic.shared.set_command(true, true)?;
         nic.admin.start()?;
         nic.shared.write(CONTROL, Control::new().with_enable(true))?;
@@ -166,6 +157,13 @@ impl Nic {
         if self.shared.closed.get() { Err(Error::Closed) } else { Ok(()) }
     }
 
+    /// Every SA that is installed.
+    fn handles(&self) -> Vec<SaHandle> {
+        let nic = self.shared.identity;
+        let slots = self.shared.slots.borrow();
+        slots.installed().map(|(index, generation)| SaHandle { index, generation, nic }).collect()
+    }
+
     fn shut_down(&mut self) -> Result<(), Error> {
         let mut result = Ok(());
         let mut note = |outcome: Result<(), Error>| {
@@ -179,7 +177,7 @@ impl Nic {
             for queue in &queues {
                 note(turn_off(&self.shared, queue.index));
             }
-            for handle in self.installed.keys().copied().collect::<Vec<_>>() {
+            for handle in self.handles() {
                 if self.admin.stopped() {
                     break;
                 }
@@ -188,8 +186,10 @@ impl Nic {
             note(self.shared.write(CONTROL, Control::new()).map_err(Error::from));
         }
         // What could not be deleted may have been used up to any sequence number.
-        for (_, sa) in self.installed.drain() {
-            self.ledger.retire(sa.fingerprint, None);
+        for handle in self.handles() {
+            if let Some(sa) = self.shared.slots.borrow_mut().remove(handle) {
+                self.ledger.retire(sa.fingerprint, None);
+            }
         }
         if running {
             note(self.shared.set_command(true, false).map_err(Error::from));

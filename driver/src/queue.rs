@@ -3,7 +3,6 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use cryptonic_pci::host::Wake;
 use cryptonic_pci::{Bar, DmaAccess, HostError, Time};
@@ -19,15 +18,16 @@ use cryptonic_regs::{Register, Status, Value};
 
 use crate::information::Capabilities;
 use crate::nic::turn_off;
+use crate::receive::Owner;
 use crate::receive_ring::{ReceiveOptions, ReceiveSide};
-use crate::shared::{Arena, Shared};
+use crate::shared::{Arena, Shared, next_identity};
 use crate::transmit::{InlinePolicy, PushPolicy, QueueStatistics, Transmitted};
 use crate::transmit_ring::{Abilities, TransmitOptions, TransmitSide};
 use crate::{Error, Quarantine, QueueError};
 
 /// Frame buffers begin at multiples of this in their arenas.
 const BUFFERS_ALIGNMENT: usize = 4096;
-const BUFFER_BYTES_MAX: u32 = 16384;
+pub(crate) const BUFFER_BYTES_MAX: u32 = 16384;
 
 /// How to set up a queue pair.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub struct QueuePairOptions {
     pub buffer_bytes: u32,
     /// Packets may leave in clear.
     pub clear_allowed: bool,
-    /// MSI-X vector; `None` spreads queue pairs over the vectors behind the first.
+    /// MSI-X vector; `None` spreads queue pairs over the vectors between the first and the last.
     pub vector: Option<u8>,
     /// Which bytes of a frame stand in its descriptor.
     pub inline: InlinePolicy,
@@ -139,9 +139,6 @@ pub struct QueuePair {
     closed: bool,
 }
 
-/// No two queue pairs of a process have the same.
-static NEXT_IDENTITY: AtomicU32 = AtomicU32::new(1);
-
 impl QueuePair {
     pub(crate) fn create(
         shared: &Rc<Shared>,
@@ -151,8 +148,7 @@ impl QueuePair {
         check(capabilities, options)?;
         let index = free_index(shared, capabilities, options.index)?;
         let vectors = capabilities.queue.vectors();
-        let spread = if vectors > 1 { 1 + index % u32::from(vectors - 1) } else { 0 };
-        let vector = options.vector.unwrap_or(spread as u8);
+        let vector = options.vector.unwrap_or(spread_vector(index, vectors));
 
         let (transmit_slots, receive_slots) =
             (options.transmit_slots as usize, options.receive_slots as usize);
@@ -181,7 +177,7 @@ impl QueuePair {
             numbers_in_flight: Cell::new(0),
         };
         let memory = Rc::new(memory);
-        let identity = NEXT_IDENTITY.fetch_add(1, Ordering::Relaxed);
+        let identity = next_identity();
         let chain = capabilities.chain;
         let scatters = capabilities.descriptor.scatter_gather();
         let abilities = Abilities {
@@ -204,6 +200,7 @@ impl QueuePair {
                     buffers: transmit_buffers as u32,
                     buffer_bytes: options.buffer_bytes,
                     identity,
+                    nic: shared.identity,
                     inline: options.inline,
                     push: options.push,
                     abilities,
@@ -220,7 +217,7 @@ impl QueuePair {
                     frames_iova: memory.writes.iova + receive_frames as u64,
                     sa_slots: capabilities.sa_slots,
                     chain_max: if options.receive_scatter { chain.receive_buffers().max(1) } else { 1 },
-                    identity,
+                    owner: Owner { queue: identity, nic: shared.identity },
                 },
             ),
             memory,
@@ -420,6 +417,14 @@ impl QueuePair {
 impl Drop for QueuePair {
     fn drop(&mut self) {
         let _ = self.shut_down();
+    }
+}
+
+/// The vector of a queue pair: the first is that of the admin queue, the last that of events.
+fn spread_vector(index: u32, vectors: u8) -> u8 {
+    match vectors {
+        0..3 => vectors.saturating_sub(1),
+        _ => 1 + (index % u32::from(vectors - 2)) as u8,
     }
 }
 

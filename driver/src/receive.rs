@@ -17,16 +17,28 @@ use crate::{QueueError, QueuePair, SaHandle};
 /// [`QueuePair::return_buffers`]. One that is dropped instead is lost to the queue pair.
 #[must_use = "the buffers must go back to their queue pair"]
 pub struct Received {
-    /// The frame's last completion as it was checked. Of its last word there are status and next header; above them
-    /// the number of buffers before the last (8 bits) and the mark of the queue pair (32 bits). With several
-    /// buffers, the upper half of the word of the SA's generation is the frame's length.
+    /// The frame's last completion as it was checked. With several buffers, the upper half of the word of the SA's
+    /// generation, which is 0 elsewhere, is what [`joined`] makes of them.
     pub(crate) completion: [u64; ReceiveCompletion::WORDS],
+    pub(crate) owner: Owner,
 }
 
-/// Bits of a completion's last word that a [`Received`] keeps.
-pub(crate) const END_KEPT: u64 =
-    ReceiveCompletionEnd::new().with_status(u16::MAX).with_next_header(u8::MAX).into_bits();
-const _: () = assert!(END_KEPT == 0xff_ffff);
+/// Where a frame comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C, align(8))] // One word: it is copied and compared as a whole.
+pub(crate) struct Owner {
+    pub(crate) queue: u32,
+    pub(crate) nic: u32,
+}
+
+/// The buffers before the last of a frame, at least 1, and the bytes of all, for the upper half of a word.
+pub(crate) fn joined(buffers_before: u8, bytes: u32) -> u64 {
+    u64::from(buffers_before) << 56 | u64::from(bytes & JOINED_BYTES) << 32
+}
+
+/// The most that a frame of 256 buffers can have is less.
+const JOINED_BYTES: u32 = (1 << 24) - 1;
+const _: () = assert!(256 * crate::queue::BUFFER_BYTES_MAX <= JOINED_BYTES);
 
 impl Received {
     #[inline]
@@ -51,13 +63,13 @@ impl Received {
 
     #[inline]
     pub(crate) fn queue(&self) -> u32 {
-        (self.word(7) >> 32) as u32
+        self.owner.queue
     }
 
     /// Buffers of the frame before its last.
     #[inline]
     pub(crate) fn buffers_before(&self) -> u8 {
-        (self.word(7) >> 24) as u8
+        (self.word(6) >> 56) as u8
     }
 
     /// Bytes of the frame.
@@ -66,7 +78,7 @@ impl Received {
         if self.buffers_before() == 0 {
             self.completed().length().into()
         } else {
-            (self.word(6) >> 32) as usize
+            ((self.word(6) >> 32) as u32 & JOINED_BYTES) as usize
         }
     }
 
@@ -104,7 +116,8 @@ impl Received {
     #[inline]
     pub fn sa(&self) -> Option<SaHandle> {
         let generation = self.word(6) as u32;
-        (generation != 0).then(|| SaHandle { index: self.completed().sa_index(), generation })
+        let (index, nic) = (self.completed().sa_index(), self.owner.nic);
+        (generation != 0).then_some(SaHandle { index, generation, nic })
     }
 
     /// SPI of the packet, or 0.
@@ -300,7 +313,7 @@ impl QueuePair {
         if self.usable().is_err() {
             return Ok(()); // Nothing is posted any more; the buffer lives as long as the pair.
         }
-        self.receive.post_frames(&self.memory.reads.memory, &[received], self.identity)?;
+        self.receive.post_frames(&self.memory.reads.memory, &[received])?;
         self.announce_some()
     }
 
@@ -308,7 +321,7 @@ impl QueuePair {
     pub fn return_buffers(&mut self, all: &mut Vec<Received>) -> Result<(), QueueError> {
         let usable = self.usable().is_ok();
         let returned = if usable {
-            self.receive.post_frames(&self.memory.reads.memory, all, self.identity)?
+            self.receive.post_frames(&self.memory.reads.memory, all)?
         } else {
             all.iter().take_while(|received| received.queue() == self.identity).count()
         };

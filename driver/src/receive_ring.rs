@@ -19,7 +19,7 @@ use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, RECEIVE_DOORBELL};
 
 use crate::Quarantine;
 use crate::queue::QueueMemory;
-use crate::receive::{END_KEPT, Received};
+use crate::receive::{Owner, Received, joined};
 use crate::transmit::Fault;
 
 /// Completions are taken at most so many at a time.
@@ -51,7 +51,7 @@ pub(crate) struct ReceiveOptions {
     /// Most buffers of a frame.
     pub(crate) chain_max: u8,
     /// Marks the frames of this queue pair.
-    pub(crate) identity: u32,
+    pub(crate) owner: Owner,
 }
 
 /// Private state of the receive ring.
@@ -65,7 +65,7 @@ pub(crate) struct ReceiveSide {
     frames_offset: usize,
     sa_slots: u32,
     chain_max: u8,
-    identity: u32,
+    owner: Owner,
     /// Free-running counts: buffers posted, posted and announced, and completions taken.
     produced: u32,
     announced: u32,
@@ -106,7 +106,7 @@ impl ReceiveSide {
             frames_offset: options.frames_offset,
             sa_slots: options.sa_slots,
             chain_max: options.chain_max,
-            identity: options.identity,
+            owner: options.owner,
             produced: 0,
             announced: 0,
             completions: 0,
@@ -188,7 +188,8 @@ impl ReceiveSide {
                 return Ok(());
             }
             let before = out.len();
-            let copy = |completion: &Line| Received { completion: completion.copy() };
+            let owner = self.owner;
+            let copy = |completion: &Line| Received { completion: completion.copy(), owner };
             out.extend(ring.get(..ready).unwrap_or(&[]).iter().map(copy));
             let fresh = out.get_mut(before..).unwrap_or(&mut []);
             let simple = if self.open.buffers == 0 { self.take_simple(fresh) } else { 0 };
@@ -205,13 +206,12 @@ impl ReceiveSide {
     /// good frame of one buffer. Gives how many.
     // On its own it keeps what it compares with in machine registers.
     #[inline(never)]
-    fn take_simple(&mut self, fresh: &mut [Received]) -> usize {
+    fn take_simple(&mut self, fresh: &[Received]) -> usize {
         let (buffer_bytes, sa_slots) = (self.buffer_bytes, self.sa_slots);
-        let mark = u64::from(self.identity) << 32;
         let names = &mut *self.names;
         let mut simple = 0;
         for received in fresh {
-            let words = &mut received.completion;
+            let words = &received.completion;
             let name = (words[0] >> NAME_SHIFT) as u32 & NAME_MASK;
             let Some(known_name) = names.get_mut(name as usize & 0xffff) else { break };
             let length = u32::from(ReceiveCompleted::from_bits(words[0]).length());
@@ -220,7 +220,6 @@ impl ReceiveSide {
                 break;
             }
             *known_name = name | HELD;
-            words[7] = words[7] & END_KEPT | mark;
             simple += 1;
         }
         simple
@@ -300,9 +299,8 @@ impl ReceiveSide {
             return Err(Quarantine::SaOutOfRange);
         }
         if open.buffers != 0 {
-            words[6] = words[6] & u64::from(u32::MAX) | u64::from(bytes) << 32;
+            words[6] = words[6] & u64::from(u32::MAX) | joined(open.buffers, bytes);
         }
-        words[7] = words[7] & END_KEPT | u64::from(open.buffers) << 24 | u64::from(self.identity) << 32;
         Ok(true)
     }
 
@@ -354,15 +352,14 @@ impl ReceiveSide {
         &mut self,
         memory: &SharedMemory,
         frames: &[Received],
-        identity: u32,
     ) -> Result<usize, OutOfBounds> {
         let mut count = 0;
         loop {
-            count += self.post_run(memory, frames.get(count..).unwrap_or(&[]), identity)?;
+            count += self.post_run(memory, frames.get(count..).unwrap_or(&[]))?;
             match frames.get(count) {
                 None => return Ok(count),
                 // Of this pair: the run ended at the end of the ring, or at a frame of several buffers.
-                Some(received) if received.queue() == identity => {
+                Some(received) if received.owner == self.owner => {
                     self.post_joined(memory, received)?;
                     count += 1;
                 }
@@ -373,24 +370,19 @@ impl ReceiveSide {
 
     /// Posts the buffers of frames of one buffer, up to the end of the ring or the first frame that is not that simple.
     #[inline(never)]
-    fn post_run(
-        &mut self,
-        memory: &SharedMemory,
-        frames: &[Received],
-        identity: u32,
-    ) -> Result<usize, OutOfBounds> {
+    fn post_run(&mut self, memory: &SharedMemory, frames: &[Received]) -> Result<usize, OutOfBounds> {
         let first = (self.produced & (self.slots() - 1)) as usize;
         let room = frames.len().min(self.slots() as usize - first);
         let offset = self.ring_offset + first * ReceiveDescriptor::BYTES;
         let ring = memory.atomics(offset, room * ReceiveDescriptor::WORDS)?;
         let buffers = self.buffers();
+        let owner = self.owner;
         let names = &mut *self.names;
-        let simple = u64::from(identity) << 8;
         let mut count = 0;
         for (received, place) in frames.iter().zip(ring.as_chunks::<{ ReceiveDescriptor::WORDS }>().0) {
             let tag = received.completed().tag();
             let Some(known_name) = names.get_mut(usize::from(tag)) else { break };
-            if received.completion[7] >> 24 != simple {
+            if received.owner != owner || received.buffers_before() != 0 {
                 break;
             }
             let [address, control] = buffers.posted(tag.into(), known_name);

@@ -1,166 +1,324 @@
-//! Security associations: installing, asking after, deleting.
+//! Security associations: installing, asking after, arming, deleting.
 
-use cryptonic_regs::admin::{Direction, Opcode, SaParameters, SaStateReply};
+use cryptonic_regs::admin::{Direction, InstalledSa as InstalledWord, Opcode, SaParameters, SaStateReply};
+use cryptonic_regs::bar0::TIME_PICOSECONDS;
+use cryptonic_regs::events::{EventCause, SLOT_SELECT, SLOT_STATUS, SlotState};
+use cryptonic_regs::psp_policy::PSP_EPOCH;
 
 use crate::admin::Request;
-use crate::ledger::Fingerprint;
-use crate::{AdminAnomaly, Error, Nic, PspSaConfiguration, SaConfiguration, Salt, SecretKey};
+use crate::ledger::Claim;
+use crate::slots::{InstalledSa, Numbers, Told};
+use crate::{
+    AdminAnomaly, Error, Lifetime, LifetimeKind, Nic, PspSaConfiguration, SaConfiguration, Salt, SecretKey,
+};
 
-/// Names an installed SA. A handle of an SA that was deleted names nothing, for ever.
+/// Names an installed SA of one [`Nic`]. A handle of an SA that was deleted names nothing, for ever; on another NIC, or
+/// on the same device when it was opened again, it names nothing at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SaHandle {
     /// Slot.
     pub index: u32,
     /// Generation of the slot.
     pub generation: u32,
+    /// The NIC that it came from: no two of a process have the same.
+    pub(crate) nic: u32,
 }
 
-/// State of an SA.
+/// State of an SA, all of one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SaState {
+    /// State of its slot.
+    pub state: SlotState,
     /// Whether it protects or opens.
     pub direction: Direction,
     /// The SPI.
     pub spi: u32,
+    /// Its limits; the soft one as it was armed last.
+    pub lifetime: Lifetime,
     /// Last sequence number used (out) or highest accepted (in).
     pub sequence: u64,
     /// Packets protected or opened.
     pub packets: u64,
-    /// Bytes of the frames' IP packets, in clear.
+    /// Bytes of these IP packets in clear, so that both ends count alike. Dummy packets are 0.
     pub bytes: u64,
+    /// Device time when it was installed.
+    pub installed_picoseconds: u64,
+    /// Device time of the first packet counted.
+    pub first_use_picoseconds: Option<u64>,
+    /// Device time of the last packet counted.
+    pub last_use_picoseconds: Option<u64>,
+    /// Packets refused by a hard limit or for want of a sequence number.
+    pub refused: u64,
+    /// Packets whose sequence number was received before.
+    pub replay_duplicates: u64,
+    /// Packets whose sequence number was below the window.
+    pub replay_below_window: u64,
+    /// Packets whose ICV was wrong.
+    pub icv_failures: u64,
+    /// ICV failures since the last good packet.
+    pub icv_failures_in_a_row: u32,
+    /// What happened to it.
+    pub causes: SaCauses,
+    /// How often it was armed, modulo 2^8.
+    pub arming: u8,
 }
 
-/// What the driver remembers of an SA.
-#[derive(Clone, Copy)]
-pub(crate) struct InstalledSa {
-    pub(crate) fingerprint: Fingerprint,
+/// Which causes of an SA happened; those of soft limits since it was armed last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SaCauses(u16);
+
+impl SaCauses {
+    /// Bits of the causes that an SA can have.
+    const KNOWN: u16 = {
+        let mut known = 0;
+        let mut place = 0;
+        while place < EventCause::ALL.len() {
+            let number = EventCause::ALL[place].number();
+            if number < 16 {
+                known |= 1 << number;
+            }
+            place += 1;
+        }
+        known
+    };
+
+    /// `None` if there is a bit of no cause.
+    pub(crate) fn of_bits(bits: u16) -> Option<Self> {
+        (bits & !Self::KNOWN == 0).then_some(SaCauses(bits))
+    }
+
+    /// Whether this one happened.
+    pub fn contains(self, cause: EventCause) -> bool {
+        cause.number() < 16 && self.0 & 1 << cause.number() != 0
+    }
+
+    /// Whether nothing happened.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What happened, in the order of their numbers.
+    pub fn iter(self) -> impl Iterator<Item = EventCause> {
+        EventCause::ALL.iter().copied().filter(move |cause| self.contains(*cause))
+    }
+}
+
+/// An SA as the device takes it.
+pub(crate) struct Wanted {
+    parameters: SaParameters,
+    direction: Direction,
+    key: SecretKey,
+    salt: Salt,
+    /// The first number that its key may meet.
+    first: u64,
     numbers: Numbers,
-}
-
-/// Where the numbers that a key must not meet twice come from.
-#[derive(Clone, Copy)]
-enum Numbers {
-    /// The sequence, from this one on; each packet under way may take one.
-    Sequence(u64),
-    /// Those of received packets, from this one on.
-    Received(u64),
-    /// Device time in picoseconds.
-    Clock,
+    lifetime: Lifetime,
 }
 
 impl Nic {
     /// Installs an SA. Its key stays in no memory of the host; a key that was in use before is refused,
     /// unless the start sequence is above everything it may have been used for.
     pub fn install_sa(&mut self, sa: SaConfiguration) -> Result<SaHandle, Error> {
-        self.alive()?;
-        sa.check()?;
-        self.information.capabilities.supports(&sa)?;
-        let numbers = match sa.direction {
-            Direction::Out => Numbers::Sequence(sa.sequence),
-            Direction::In => Numbers::Received(sa.sequence),
-        };
-        self.install(&sa.parameters(), sa.direction, &sa.key, sa.salt, sa.sequence, numbers)
+        let wanted = self.wanted(sa)?;
+        self.install_one(wanted)
     }
 
-    /// Installs a PSP SA, which protects packets. Its IVs are device time, which only rises: a key that was in use
-    /// before is refused as long as it is, and on a device whose time is behind the one that used it.
+    /// Installs SAs as one: all of them come into use at the same moment, or none does. As many as
+    /// [`crate::Capabilities::life`] says fit into one command, and more are refused. What is wrong with one of them
+    /// comes as [`Error::InBatch`].
+    pub fn install_sas(&mut self, sas: Vec<SaConfiguration>) -> Result<Vec<SaHandle>, Error> {
+        let of = |number| move |error| Error::InBatch { number, error: Box::new(error) };
+        let mut wanted = Vec::with_capacity(sas.len());
+        for (number, sa) in sas.into_iter().enumerate() {
+            wanted.push(self.wanted(sa).map_err(of(number))?);
+        }
+        self.install(wanted).map_err(|(number, error)| match number {
+            Some(number) => of(number)(error),
+            None => error,
+        })
+    }
+
+    /// Installs a PSP SA, which protects packets. Its IVs are those of the IV clock, which only rises: a key that was in
+    /// use before is refused as long as it is, and on a device whose clock is behind the one that used it.
     pub fn install_psp_sa(&mut self, sa: PspSaConfiguration) -> Result<SaHandle, Error> {
         self.alive()?;
         sa.check()?;
         self.information.capabilities.supports_psp(&sa)?;
-        let now = self.device_time_picoseconds()?;
-        self.install(&sa.parameters(), Direction::Out, &sa.key, Salt([0; 4]), now, Numbers::Clock)
+        let first = self.iv_clock_picoseconds()?;
+        self.install_one(Wanted {
+            parameters: sa.parameters(),
+            direction: Direction::Out,
+            key: sa.key,
+            salt: Salt([0; 4]),
+            first,
+            numbers: Numbers::Clock,
+            lifetime: sa.lifetime,
+        })
     }
 
-    fn install(
-        &mut self,
-        parameters: &SaParameters,
-        direction: Direction,
-        key: &SecretKey,
-        salt: Salt,
-        first: u64,
-        numbers: Numbers,
-    ) -> Result<SaHandle, Error> {
-        let claim = self.ledger.claim(direction, key, first)?;
-        let fingerprint = claim.fingerprint;
-        match self.install_claimed(parameters, key, salt) {
-            Ok(handle) => {
-                self.installed.insert(handle, InstalledSa { fingerprint, numbers });
-                Ok(handle)
+    fn wanted(&self, sa: SaConfiguration) -> Result<Wanted, Error> {
+        self.alive()?;
+        sa.check()?;
+        self.information.capabilities.supports(&sa)?;
+        Ok(Wanted {
+            parameters: sa.parameters(),
+            direction: sa.direction,
+            key: sa.key,
+            salt: sa.salt,
+            first: sa.sequence,
+            numbers: match sa.direction {
+                Direction::Out => Numbers::Sequence(sa.sequence),
+                Direction::In => Numbers::Received(sa.sequence),
+            },
+            lifetime: sa.lifetime,
+        })
+    }
+
+    fn install_one(&mut self, wanted: Wanted) -> Result<SaHandle, Error> {
+        let handles = self.install(vec![wanted]).map_err(|(_, error)| error)?;
+        let anomaly = Error::Anomaly { command: Opcode::SaInstall, anomaly: AdminAnomaly::Reply };
+        handles.first().copied().ok_or(anomaly)
+    }
+
+    /// Installs all or none. An error says of which it is, if it is of one.
+    fn install(&mut self, all: Vec<Wanted>) -> Result<Vec<SaHandle>, (Option<usize>, Error)> {
+        if all.is_empty() {
+            return Ok(Vec::new());
+        }
+        let most = usize::from(self.information.capabilities.life.sa_batch());
+        if all.len() > most {
+            return Err((None, Error::BatchTooLarge { sas: all.len(), most }));
+        }
+        let mut claims: Vec<Claim> = Vec::with_capacity(all.len());
+        for (number, wanted) in all.iter().enumerate() {
+            match self.ledger.claim(wanted.direction, &wanted.key, wanted.first) {
+                Ok(claim) => claims.push(claim),
+                Err(error) => {
+                    self.undo(claims);
+                    return Err((Some(number), error));
+                }
             }
-            // The key reached no slot of the device.
+        }
+        match self.install_claimed(&all) {
+            Ok(handles) => {
+                let mut slots = self.shared.slots.borrow_mut();
+                for ((handle, wanted), claim) in handles.iter().zip(&all).zip(&claims) {
+                    slots.insert(*handle, wanted.installed(claim));
+                }
+                Ok(handles)
+            }
+            // The keys reached no slot of the device.
             Err(error @ (Error::Refused { .. } | Error::AdminStopped | Error::Closed)) => {
-                self.ledger.undo(claim);
-                Err(error)
+                self.undo(claims);
+                let number = match &error {
+                    Error::Refused { result, .. } => Some(*result as usize),
+                    _ => None,
+                };
+                Err((number.filter(|number| *number < all.len()), error))
             }
             Err(error) => {
-                // The device may have the key and may use it.
-                self.ledger.retire(fingerprint, None);
-                Err(error)
+                // The device may have the keys and may use them.
+                for claim in claims {
+                    self.ledger.retire(claim.fingerprint, None);
+                }
+                Err((None, error))
             }
         }
     }
 
-    fn install_claimed(
-        &mut self,
-        parameters: &SaParameters,
-        key: &SecretKey,
-        salt: Salt,
-    ) -> Result<SaHandle, Error> {
-        self.admin.set_parameter(0, &parameters.to_words())?;
-        self.admin.set_parameter(SaParameters::PUBLIC_WORDS, &*key.words())?;
-        self.admin.set_parameter(SaParameters::PUBLIC_WORDS + 4, &[u64::from(u32::from_le_bytes(salt.0))])?;
+    /// The last claim first: two of one key must leave what was before both.
+    fn undo(&self, claims: Vec<Claim>) {
+        for claim in claims.into_iter().rev() {
+            self.ledger.undo(claim);
+        }
+    }
+
+    fn install_claimed(&mut self, all: &[Wanted]) -> Result<Vec<SaHandle>, Error> {
+        for (number, wanted) in all.iter().enumerate() {
+            let first = number * SaParameters::WORDS;
+            self.admin.set_parameter(first, &wanted.parameters.to_words())?;
+            let secrets = first + SaParameters::PUBLIC_WORDS;
+            self.admin.set_parameter(secrets, &*wanted.key.words())?;
+            let salt = u64::from(u32::from_le_bytes(wanted.salt.0));
+            self.admin.set_parameter(secrets + 4, &[salt])?;
+        }
         let command = Opcode::SaInstall;
-        let request = Request { parameter_bytes: SaParameters::BYTES, ..Request::new(command) };
-        let result = self.admin.run(request)?;
-        let handle = SaHandle { index: result as u32, generation: (result >> 32) as u32 };
-        let possible = handle.index < self.information.capabilities.sa_slots
-            && handle.generation != 0
-            && self.installed.keys().all(|other| other.index != handle.index);
-        if possible { Ok(handle) } else { Err(Error::Anomaly { command, anomaly: AdminAnomaly::Result }) }
+        let result = self.admin.run(Request {
+            arguments: [all.len() as u64, 0],
+            parameter_bytes: all.len() * SaParameters::BYTES,
+            reply_bytes: all.len() * size_of::<u64>(),
+            ..Request::new(command)
+        })?;
+        if result != 0 {
+            return Err(Error::Anomaly { command, anomaly: AdminAnomaly::Result });
+        }
+        let slots = self.shared.slots.borrow();
+        let mut handles: Vec<SaHandle> = Vec::with_capacity(all.len());
+        for (number, wanted) in all.iter().enumerate() {
+            let word = InstalledWord::from_bits(self.admin.reply(number)?);
+            let (index, generation) = (word.index(), word.generation());
+            let possible = self.information.capabilities.sa_slots_of(wanted.lifetime.kind).contains(&index)
+                && slots.is_new(index, generation)
+                && handles.iter().all(|other| other.index != index);
+            if !possible {
+                return Err(Error::Anomaly { command, anomaly: AdminAnomaly::Reply });
+            }
+            handles.push(SaHandle { index, generation, nic: self.shared.identity });
+        }
+        Ok(handles)
     }
 
     /// State of an SA.
     pub fn query_sa(&mut self, handle: SaHandle) -> Result<SaState, Error> {
-        if !self.installed.contains_key(&handle) {
-            return Err(Error::UnknownSa);
-        }
+        self.installed(handle)?;
         let command = Opcode::SaQuery;
-        let arguments = [u64::from(handle.generation) << 32 | u64::from(handle.index), 0];
+        let arguments = [handle.argument(), 0];
         self.admin.run(Request { arguments, reply_bytes: SaStateReply::BYTES, ..Request::new(command) })?;
         let mut words = [0; SaStateReply::WORDS];
         for (index, word) in words.iter_mut().enumerate() {
             *word = self.admin.reply(index)?;
         }
-        let reply = SaStateReply::of_words(&words);
-        let direction = Direction::of_number(u32::from(reply.head.direction()));
-        match direction {
-            Some(direction) if reply.head.state() == 1 => Ok(SaState {
-                direction,
-                spi: reply.head.spi(),
-                sequence: reply.sequence,
-                packets: reply.packets,
-                bytes: reply.bytes,
-            }),
-            _ => Err(Error::Anomaly { command, anomaly: AdminAnomaly::Reply }),
-        }
+        let state = state_of(&SaStateReply::of_words(&words));
+        state.ok_or(Error::Anomaly { command, anomaly: AdminAnomaly::Reply })
     }
 
-    /// Deletes an SA. When this returns, no packet uses it any more and the device has zeroised its key.
-    pub fn delete_sa(&mut self, handle: SaHandle) -> Result<(), Error> {
-        let Some(sa) = self.installed.get(&handle) else {
-            return Err(Error::UnknownSa);
+    /// Arms the soft limit of an SA anew, at `soft`, which is below its hard limit: its event comes once more. Those of
+    /// earlier armings that were not told yet are told no more.
+    pub fn arm_sa(&mut self, handle: SaHandle, soft: u64) -> Result<(), Error> {
+        let sa = self.installed(handle)?;
+        Lifetime { soft: Some(soft), ..sa.lifetime }.check(0, 0)?;
+        let arguments = [handle.argument(), soft];
+        let outcome = self.admin.run(Request { arguments, ..Request::new(Opcode::SaArm) });
+        if let Err(error @ Error::Refused { .. }) = outcome {
+            return Err(error);
+        }
+        // After a failure the device may have armed it or not: then the next it tells decides.
+        let arming = match &outcome {
+            Ok(_) if self.information.capabilities.life.events() => {
+                self.shared.write(SLOT_SELECT, handle.index)?;
+                Some(self.shared.read(SLOT_STATUS)?.arming())
+            }
+            _ => None,
         };
-        let InstalledSa { fingerprint, numbers } = *sa;
+        if let Some(sa) = self.shared.slots.borrow_mut().get_mut(handle) {
+            sa.told.arm(arming);
+            sa.lifetime.soft = Some(soft);
+        }
+        outcome.map(drop)
+    }
+
+    /// Deletes an SA, expired or not. When this returns, no packet uses it any more and the device has zeroised its key.
+    pub fn delete_sa(&mut self, handle: SaHandle) -> Result<(), Error> {
+        let InstalledSa { fingerprint, numbers, .. } = self.installed(handle)?;
         let last = self.query_sa(handle).ok().map(|state| state.sequence);
         // Packets may take numbers between that query and the deletion: at most those under way.
         let under_way: u64 = self.shared.queues.borrow().iter().map(|queue| queue.in_flight()).sum();
-        let arguments = [u64::from(handle.generation) << 32 | u64::from(handle.index), 0];
+        let arguments = [handle.argument(), 0];
         let outcome = self.admin.run(Request { arguments, ..Request::new(Opcode::SaDelete) });
         if let Err(error @ Error::Refused { .. }) = outcome {
             return Err(error);
         }
-        self.installed.remove(&handle);
+        self.shared.slots.borrow_mut().remove(handle);
         let used_up_to = |start: u64, under_way: u64| {
             last.and_then(|last| last.max(start.saturating_add(1)).checked_add(under_way))
         };
@@ -169,9 +327,77 @@ impl Nic {
             Numbers::Sequence(start) => used_up_to(start, under_way),
             Numbers::Received(start) => used_up_to(start, 0),
             // No packet uses the key any more, so every IV was below what the clock says now.
-            Numbers::Clock => self.device_time_picoseconds().ok(),
+            Numbers::Clock => self.iv_clock_picoseconds().ok(),
         };
         self.ledger.retire(fingerprint, lowest);
         outcome.map(drop)
     }
+
+    /// What the driver knows of an SA that is installed.
+    pub(crate) fn installed(&self, handle: SaHandle) -> Result<InstalledSa, Error> {
+        let known = self.shared.slots.borrow().get(handle).copied();
+        known.filter(|_| handle.nic == self.shared.identity).ok_or(Error::UnknownSa)
+    }
+
+    /// The clock that the IVs of PSP are taken from: epoch and device time. Without an epoch no packet takes one.
+    pub(crate) fn iv_clock_picoseconds(&self) -> Result<u64, Error> {
+        self.alive()?;
+        let epoch = self.shared.read(PSP_EPOCH)?;
+        Ok(epoch.saturating_add(self.shared.read(TIME_PICOSECONDS)?))
+    }
+}
+
+impl Wanted {
+    fn installed(&self, claim: &Claim) -> InstalledSa {
+        InstalledSa {
+            fingerprint: claim.fingerprint,
+            numbers: self.numbers,
+            direction: self.direction,
+            spi: self.parameters.names.spi(),
+            cookie: self.parameters.names.cookie(),
+            lifetime: self.lifetime,
+            told: Told::default(),
+        }
+    }
+}
+
+impl SaHandle {
+    /// As argument 0 of a command.
+    fn argument(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+}
+
+/// What a reply says, if it can be true of an SA that is installed.
+fn state_of(reply: &SaStateReply) -> Option<SaState> {
+    let head = reply.head;
+    let state = SlotState::of_number(head.state().into())?;
+    if !matches!(state, SlotState::Armed | SlotState::Soft | SlotState::Expired) {
+        return None;
+    }
+    let limit = |none: bool, limit: u64| if none { (limit == 0).then_some(None) } else { Some(Some(limit)) };
+    let used = |time: u64| (reply.packets != 0 || time != 0).then_some(time);
+    Some(SaState {
+        state,
+        direction: Direction::of_number(head.direction().into())?,
+        spi: head.spi(),
+        lifetime: Lifetime {
+            kind: LifetimeKind::of_number(head.kind().into())?,
+            soft: limit(head.no_soft_limit(), reply.soft_limit)?,
+            hard: limit(head.no_hard_limit(), reply.hard_limit)?,
+        },
+        sequence: reply.sequence,
+        packets: reply.packets,
+        bytes: reply.bytes,
+        installed_picoseconds: reply.installed_picoseconds,
+        first_use_picoseconds: used(reply.first_use_picoseconds),
+        last_use_picoseconds: used(reply.last_use_picoseconds),
+        refused: reply.refused,
+        replay_duplicates: reply.replay_duplicates,
+        replay_below_window: reply.replay_below_window,
+        icv_failures: reply.icv_failures,
+        icv_failures_in_a_row: reply.sticky.icv_failures_in_a_row(),
+        causes: SaCauses::of_bits(reply.sticky.causes())?,
+        arming: reply.sticky.arming(),
+    })
 }

@@ -8,7 +8,7 @@ use cryptonic_regs::admin::{
     SaProtocol, SaSelector, SaWindow,
 };
 
-use crate::{Error, SecretKey, SourcePort};
+use crate::{Error, Lifetime, SecretKey, SourcePort};
 
 /// What an ESP SA is to be. Installing consumes it, the key included.
 #[derive(Debug)]
@@ -55,7 +55,13 @@ pub struct SaConfiguration {
     pub receive_queue: u16,
     /// In: receive scaling chooses the queue instead.
     pub receive_scaling: bool,
-    /// The host's own number, which comes back in receive completions.
+    /// When its key has been used enough.
+    pub lifetime: Lifetime,
+    /// Packets that the key protected or opened elsewhere before.
+    pub packets: u64,
+    /// Bytes that the key protected or opened elsewhere before.
+    pub bytes: u64,
+    /// The host's own number, which comes back in receive completions and in events.
     pub cookie: u32,
 }
 
@@ -78,6 +84,14 @@ pub struct PspSaConfiguration {
     pub source_port: SourcePort,
     /// The virtualization cookie, in the order of the wire.
     pub virtualization_cookie: Option<[u8; 8]>,
+    /// When its key has been used enough.
+    pub lifetime: Lifetime,
+    /// Packets that the key protected or opened elsewhere before.
+    pub packets: u64,
+    /// Bytes that the key protected or opened elsewhere before.
+    pub bytes: u64,
+    /// The host's own number, which comes back in events.
+    pub cookie: u32,
 }
 
 /// The four bytes of an SA that stand before the IV in the nonce. `Debug` does not show them.
@@ -263,6 +277,9 @@ impl SaConfiguration {
             tfc_bytes: 0,
             receive_queue: 0,
             receive_scaling: false,
+            lifetime: Lifetime::UNLIMITED,
+            packets: 0,
+            bytes: 0,
             cookie: 0,
         }
     }
@@ -320,6 +337,7 @@ impl SaConfiguration {
         ] {
             require(holds, sentence)?;
         }
+        self.lifetime.check(self.packets, self.bytes)?;
         if let Some(selector) = &self.selector {
             selector.check()?;
         }
@@ -348,8 +366,11 @@ impl SaConfiguration {
                 .with_check_selector(self.check_selector)
                 .with_refuse_clear(self.refuse_clear)
                 .with_tfc_bytes(self.tfc_bytes),
+            packets: self.packets,
+            bytes: self.bytes,
             ..SaParameters::default()
         };
+        self.lifetime.put(&mut parameters);
         if let Some(destination) = self.destination {
             form = form.with_match_destination(true).with_destination_ipv6(destination.is_ipv6());
             [parameters.destination_0, parameters.destination_1] = address_words(destination);
@@ -398,6 +419,10 @@ impl PspSaConfiguration {
             crypt_offset: 0,
             source_port: SourcePort::Entropy,
             virtualization_cookie: None,
+            lifetime: Lifetime::UNLIMITED,
+            packets: 0,
+            bytes: 0,
+            cookie: 0,
         }
     }
 
@@ -432,6 +457,7 @@ impl PspSaConfiguration {
         ] {
             require(holds, sentence)?;
         }
+        self.lifetime.check(self.packets, self.bytes)?;
         self.outer.as_ref().map_or(Ok(()), OuterHeader::check)
     }
 
@@ -445,15 +471,18 @@ impl PspSaConfiguration {
             .with_cipher(self.cipher().map_or(0, Cipher::number) as u8)
             .with_icv_bytes(16);
         let mut parameters = SaParameters {
-            names: SaNames::new().with_spi(self.spi),
+            names: SaNames::new().with_spi(self.spi).with_cookie(self.cookie),
             options: SaOptions::new()
                 .with_psp_cookie(self.virtualization_cookie.is_some())
                 .with_psp_crypt_offset(self.crypt_offset)
                 .with_psp_source_port_policy(policy.number() as u8)
                 .with_udp_source_port(port),
             psp_cookie: self.virtualization_cookie.map_or(0, u64::from_le_bytes),
+            packets: self.packets,
+            bytes: self.bytes,
             ..SaParameters::default()
         };
+        self.lifetime.put(&mut parameters);
         if let Some(outer) = self.outer.as_ref().filter(|_| self.mode == Mode::Tunnel) {
             form = form.with_outer_ipv6(outer.source.is_ipv6());
             outer.put_addresses(&mut parameters);

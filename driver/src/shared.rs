@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use cryptonic_pci::config::{COMMAND, COMMAND_BUS_MASTER, COMMAND_MEMORY};
 use cryptonic_pci::{Bar, DmaAccess, Host, HostError, SharedMemory, Time};
@@ -10,6 +11,7 @@ use cryptonic_regs::{Register, Value};
 
 use crate::queue::QueueMemory;
 use crate::region::RegionMemory;
+use crate::slots::Slots;
 use crate::{Error, Quarantine};
 
 /// Where I/O addresses begin: above what a machine reserves below 4 GiB.
@@ -22,12 +24,15 @@ const ADDRESSES_STEP: u64 = 2 << 20;
 /// What a NIC and its queue pairs share.
 pub(crate) struct Shared {
     pub(crate) host: Box<dyn Host>,
+    /// Marks what comes from this NIC.
+    pub(crate) identity: u32,
     /// The device was closed, or reset because it failed: nothing may be sent to it any more.
     pub(crate) closed: Cell<bool>,
     pub(crate) command_timeout: Time,
     pub(crate) interrupts: Cell<bool>,
     pub(crate) queues: RefCell<Vec<Rc<QueueMemory>>>,
     pub(crate) regions: RefCell<Vec<Weak<RegionMemory>>>,
+    pub(crate) slots: RefCell<Slots>,
     quarantines: Vec<Cell<u64>>,
     next_address: Cell<u64>,
 }
@@ -36,11 +41,13 @@ impl Shared {
     pub(crate) fn new(host: Box<dyn Host>, command_timeout: Time) -> Self {
         Shared {
             host,
+            identity: next_identity(),
             closed: Cell::new(false),
             command_timeout,
             interrupts: Cell::new(false),
             queues: RefCell::new(Vec::new()),
             regions: RefCell::new(Vec::new()),
+            slots: RefCell::default(),
             quarantines: Quarantine::ALL.iter().map(|_| Cell::new(0)).collect(),
             next_address: Cell::new(ADDRESSES_START),
         }
@@ -140,6 +147,12 @@ impl Shared {
     pub(crate) fn quarantines(&self) -> impl Iterator<Item = (Quarantine, u64)> + '_ {
         Quarantine::ALL.iter().copied().zip(self.quarantines.iter().map(Cell::get))
     }
+}
+
+/// A number that no other NIC or queue pair of the process has.
+pub(crate) fn next_identity() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// Memory that holds nothing but what the device may see, and where the device sees it.

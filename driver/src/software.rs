@@ -86,7 +86,7 @@ pub struct SoftwareSa {
     cookie: u32,
 }
 
-/// A PSP SA in software. Its IVs are device time at its installation, and rise by one a packet.
+/// A PSP SA in software. Its IVs begin at what the IV clock says at its installation, and rise by one a packet.
 pub struct SoftwarePspSa {
     held: Held,
     outer: Option<Outer>,
@@ -158,7 +158,7 @@ impl Nic {
         let version =
             psp::Version::from_code(sa.version).ok_or(Error::Argument("a version of PSP is 0 to 3"))?;
         let outer = sa.outer.as_ref().filter(|_| sa.mode == Mode::Tunnel).map(form::template).transpose()?;
-        let now = self.device_time_picoseconds()?;
+        let now = self.iv_clock_picoseconds()?;
         let held = self.hold(Direction::Out, &sa.key, form::psp_cipher(version), now)?;
         Ok(SoftwarePspSa {
             held,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use cryptonic_regs::admin::{Cipher, Direction, Mode};
+use cryptonic_regs::admin::{Cipher, Direction, LifetimeKind, Mode};
 
 use crate::sa_configuration::is_gmac;
 use crate::transmit::{InlinePolicy, PushPolicy};
@@ -81,6 +81,7 @@ impl Capabilities {
         let selects = sa.check_selector || sa.refuse_clear;
         lacking.unless(protocol.selectors() || !selects, "selectors of inbound SAs");
         lacking.unless(self.descriptor.receive_scaling() || !sa.receive_scaling, "receive scaling");
+        self.supports_kind(&mut lacking, sa.lifetime.kind);
         if sa.direction == Direction::In {
             lacking.unless(
                 sa.replay_window <= self.replay_window_max,
@@ -110,7 +111,16 @@ impl Capabilities {
             }
         }
         lacking.unless(protocol.psp_cookie() || sa.virtualization_cookie.is_none(), "PSP cookies");
+        self.supports_kind(&mut lacking, sa.lifetime.kind);
         lacking.result()
+    }
+
+    fn supports_kind(&self, lacking: &mut Lacking, kind: LifetimeKind) {
+        let what = match kind {
+            LifetimeKind::Packets => "SAs whose limits count packets",
+            LifetimeKind::Bytes => "SAs whose limits count bytes",
+        };
+        lacking.unless(!self.sa_slots_of(kind).is_empty(), what);
     }
 
     /// Whether the device can do what a queue pair needs; if not, everything that it lacks.

@@ -78,6 +78,7 @@ pub(crate) struct TransmitOptions {
     pub(crate) buffers: u32,
     pub(crate) buffer_bytes: u32,
     pub(crate) identity: u32,
+    pub(crate) nic: u32,
     pub(crate) inline: InlinePolicy,
     pub(crate) push: PushPolicy,
     pub(crate) abilities: Abilities,
@@ -88,6 +89,8 @@ pub(crate) struct TransmitSide {
     pub(crate) doorbell: u32,
     /// Marks this queue pair's buffers and keys.
     identity: u32,
+    /// Marks the SAs of its NIC.
+    nic: u32,
     slots_log2: u32,
     stride_log2: u32,
     /// Where the first frame buffer is for the device, and in memory.
@@ -122,6 +125,7 @@ impl TransmitSide {
         TransmitSide {
             doorbell: TRANSMIT_DOORBELL.offset + queue * DOORBELL_PAGE_BYTES,
             identity: options.identity,
+            nic: options.nic,
             slots_log2: options.slots.ilog2(),
             stride_log2: options.stride.ilog2(),
             frames_iova: options.frames_iova,
@@ -248,7 +252,7 @@ impl TransmitSide {
         // What grows by one from slot to slot is added, not set: the tag is above the length.
         let mut common = self.tagged(self.produced).with_end_of_packet(true).into_bits();
         let start = common;
-        let (identity, frames_iova) = (self.identity, self.frames_iova);
+        let (identity, nic, frames_iova) = (self.identity, self.nic, self.frames_iova);
         let places = self.sent.get_mut(first..).unwrap_or(&mut []);
         let mut last_control = self.last_control;
         for ((packet, sent), words) in batch.iter().zip(places).zip(words.as_chunks::<WORDS>().0) {
@@ -257,9 +261,9 @@ impl TransmitSide {
                 break;
             }
             let (how, security) = match &packet.protection {
-                Protection::Sa(handle) => (SECURITY_SA, sa_word(*handle)),
+                Protection::Sa(handle) if handle.nic == nic => (SECURITY_SA, sa_word(*handle)),
                 Protection::Clear => (SECURITY_CLEAR, 0),
-                Protection::PspKey(_) => break,
+                Protection::PspKey(_) | Protection::Sa(_) => break,
             };
             let report = u64::from(packet.report) << REPORT.trailing_zeros();
             let (length, place) = (u64::from(buffer.length), u64::from(buffer.place));

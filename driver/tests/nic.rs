@@ -80,7 +80,7 @@ fn a_device_of_another_kind_is_refused() {
     assert!(matches!(open_error(&fake), Error::Block { name: "IDENTITY" }));
 
     let fake = Fake::new();
-    fake.device.borrow_mut().registers.insert(QUEUE_CAPABILITY.offset, 0x05ff_0004);
+    fake.device.borrow_mut().registers.insert(QUEUE_CAPABILITY.offset, 0x06ff_0004);
     assert!(matches!(open_error(&fake), Error::Capability { name: "ring_slots_log2_max", value: 255 }));
 
     let fake = Fake::new();
@@ -128,9 +128,9 @@ fn an_sa_is_installed_used_queried_and_deleted() {
     let mut nic = open(&fake);
     let sa = nic.install_sa(configuration(Direction::Out, 5)).unwrap();
     let words = fake.device.borrow().parameters[0].clone();
-    assert_eq!(words[18].to_le_bytes(), KEY[..8]);
-    assert_eq!(words[19].to_le_bytes(), KEY[8..]);
-    assert_eq!((words[2], words[22]), (5, u64::from(u32::from_le_bytes(*b"salt"))));
+    assert_eq!(words[22].to_le_bytes(), KEY[..8]);
+    assert_eq!(words[23].to_le_bytes(), KEY[8..]);
+    assert_eq!((words[2], words[26]), (5, u64::from(u32::from_le_bytes(*b"salt"))));
     assert_nowhere(&fake, &KEY[..8]);
     assert_nowhere(&fake, b"salt");
 
@@ -262,7 +262,7 @@ fn an_answer_that_cannot_be_true_stops_the_admin_queue() {
 
     let fake = Fake::new();
     let mut nic = open(&fake);
-    fake.device.borrow_mut().on_admin = Some(Box::new(|completion| completion.result = 8));
+    fake.device.borrow_mut().on_admin = Some(Box::new(|completion| completion.result = 1));
     let found = nic.install_sa(configuration(Direction::Out, 0));
     assert!(matches!(found, Err(Error::Anomaly { anomaly: AdminAnomaly::Result, .. })), "{found:?}");
 }

@@ -1,6 +1,10 @@
 //! The bus and typed accesses over it.
 
-use cryptonic_regs::firmware::{EngineStatus, Outcome, SCRATCH_ADDRESS};
+use cryptonic_regs::events::SlotState;
+use cryptonic_regs::firmware::{
+    CLOCK_HIGH, CLOCK_LOW, DMA_BYTES, DMA_COMMAND, DMA_HOST_HIGH, DMA_HOST_LOW, DMA_SCRATCH, DmaCommand,
+    EngineStatus, Outcome, SA_GENERATION, SA_INDEX, SA_STATE, SCRATCH_ADDRESS,
+};
 use cryptonic_regs::{Register, Value};
 
 /// Aligned 32-bit accesses in the address space of [`cryptonic_regs::firmware`].
@@ -56,4 +60,31 @@ pub fn write_scratch(bus: &mut impl Bus, offset: u32, words: &[u64]) {
         bus.write(at.wrapping_add(4), (word >> 32) as u32);
         at = at.wrapping_add(8);
     }
+}
+
+/// Starts the DMA engine.
+pub fn transfer(bus: &mut impl Bus, host: u64, scratch: u32, bytes: u32, command: DmaCommand) {
+    set_wide(bus, DMA_HOST_LOW, DMA_HOST_HIGH, host);
+    set(bus, DMA_SCRATCH, scratch);
+    set(bus, DMA_BYTES, bytes);
+    set(bus, DMA_COMMAND, command);
+}
+
+/// The generation of a slot, which stays in [`SA_INDEX`].
+pub fn generation(bus: &mut impl Bus, slot: u32) -> u32 {
+    set(bus, SA_INDEX, slot);
+    get(bus, SA_GENERATION)
+}
+
+/// The state of a slot, which stays in [`SA_INDEX`]; `None` for a number that the contract does not define.
+pub fn slot_state(bus: &mut impl Bus, slot: u32) -> Option<SlotState> {
+    set(bus, SA_INDEX, slot);
+    SlotState::of_number(get(bus, SA_STATE))
+}
+
+/// Device time in picoseconds.
+pub fn clock(bus: &mut impl Bus) -> u64 {
+    let low = get(bus, CLOCK_LOW);
+    let high = get(bus, CLOCK_HIGH);
+    u64::from(high) << 32 | u64::from(low)
 }

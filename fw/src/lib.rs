@@ -1,46 +1,44 @@
 //! The management firmware: serves the admin queue over a small [`Bus`]. It decides which SA goes in which
-//! slot and what is refused; limits, replay, sequence numbers and keys are the hardware's alone, and the
+//! slot, what is refused, when the PSP device key is rotated by itself, and how long the interrupt of the
+//! event ring waits. Limits, events, replay, sequence numbers and keys are the hardware's alone, and the
 //! datapath never waits for firmware.
 //!
 //! [`Firmware::run`] does one bounded piece of work and returns; it never waits for an engine. One command
 //! is served at a time:
 //!
 //! ```text
-//!  settle ─ scan ─┬─ idle ─┬─ parameters ─ (placing) ─ installing ─┐
-//!    │            │        ├─ deleting ────────────────────────────┤
-//!    └─ removing ─┘        ├─ querying ─ replying ─────────────────┼─ complete ─ idle
-//!                          ├─ deriving ────────────────────────────┤
-//!                          └─ replying ────────────────────────────┘
+//!  settle ─ scan ─┬─ idle ─┬─ parameters ─ (placing) ─ installing ─┬─ telling ─┐
+//!    │            │   │    │     └─────────── next SA ─────────────┘           │
+//!    └─ removing ─┘   │    │              (undoing) ── refused ────────────────┤
+//!                     │    ├─ deleting, arming ────────────────────────────────┤
+//!                     │    ├─ querying ─ replying ─────────────────────────────┼─ complete ─ idle
+//!                     │    ├─ (rotating first) ─ deriving ─────────────────────┤
+//!                     │    └─ replying ────────────────────────────────────────┘
+//!                     └─ rotating ─ idle
 //! ```
+//!
+//! While idle, before each look at the mailbox, firmware looks at the count of events and at the rotation
+//! period that the host wants, so that a host that never stops asking puts off neither.
+//!
+//! # All or none
+//! `sa_install` stages its SAs one by one; no packet uses a staged slot. The hardware makes all of them valid
+//! at the one bus access that completes the command with `ok`. On a refusal every staged slot is deleted
+//! before the command completes. Should the hardware not give one up, firmware stops: the next `ok` would make
+//! it valid.
 //!
 //! # After a restart
 //! Firmware may be started anew at any instruction while the hardware runs on.
 //! 1. *Settle*: nothing happens until every engine is idle, so that nothing of the old firmware still writes
 //!    to scratch memory or to a host buffer whose command is over.
-//! 2. A command that the old firmware had begun (the mailbox's note says so) may have had effects, so it is
-//!    never served again: it completes as `aborted`. If it was installing an SA whose slot is now full, nobody
-//!    will ever learn of that slot: the SA is removed first.
-//! 3. *Scan*: which slots are in use is read from the hardware, before the first command is served.
+//! 2. *Scan*: which slots are in use is read from the hardware. A staged slot is of an `sa_install` that did
+//!    not complete: nobody will ever learn of it, so it is deleted.
+//! 3. A command that the old firmware had begun (the mailbox's note says so) may have had effects, so it is
+//!    never served again: it completes as `aborted`, after the scan. Only then the next one is served.
+//! 4. Whether a rotation is due is read from the hardware right before it: one that the old firmware began is
+//!    over by then, and is not made twice.
 //!
-//! What only firmware counted (commands, refusals, SPIs) begins at 0 again.
-//!
-//! # Cost
-//! Bus accesses of a command that ends well, from the first look at the mailbox to the completion:
-//!
-//! | command | accesses |
-//! |---|---|
-//! | `capabilities` | 35 |
-//! | `statistics` | 41 |
-//! | `sa_install` | 72 |
-//! | `sa_delete` | 26 |
-//! | `sa_query` | 32 |
-//! | `psp_allocate` | 27 |
-//! | `psp_rotate` | 24 |
-//! | `psp_test_key_load` | 25 |
-//! | `psp_test_iv_load` | 25 |
-//!
-//! A command refused by its form alone takes 21; a look at an empty mailbox or a busy engine takes one.
-//! After a start, the scan takes two a slot.
+//! What only firmware counted (commands, refusals, SPIs) begins at 0 again, and the interrupt of the event
+//! ring is sent at once again.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -58,44 +56,47 @@
 )]
 
 mod bus;
+mod install;
+mod moderation;
 mod request;
+mod restart;
+mod rotation;
 mod sa;
 mod slots;
 
-use cryptonic_regs::admin::{
-    AdminStatus, CapabilityReply, Command, SaParameters, SaStateReply, StatisticsReply,
-};
+use cryptonic_regs::admin::{AdminStatus, CapabilityReply, Command, SaStateReply, StatisticsReply};
 use cryptonic_regs::firmware::{
-    CLOCK_HIGH, CLOCK_LOW, DMA_BYTES, DMA_COMMAND, DMA_HOST_HIGH, DMA_HOST_LOW, DMA_SCRATCH, DMA_STATUS,
-    DmaCommand, MAILBOX_COMMAND, MAILBOX_COMPLETE, MAILBOX_NOTE, MAILBOX_RESULT_HIGH, MAILBOX_RESULT_LOW,
-    MAILBOX_STATUS, MailboxNote, Outcome, PSP_COMMAND, PSP_COUNT, PSP_GENERATION, PSP_HOST_HIGH,
-    PSP_HOST_LOW, PSP_STATUS, PSP_VERSION, PspOperation, SA_COMMAND, SA_GENERATION, SA_HOST_HIGH,
-    SA_HOST_LOW, SA_INDEX, SA_QUEUE_PAIRS, SA_REPLAY_WINDOW_MAX, SA_SCRATCH, SA_SLOT_COUNT, SA_STATUS,
-    SCRATCH_ADDRESS, SaOperation,
+    DMA_STATUS, DmaCommand, MAILBOX_COMMAND, MAILBOX_COMPLETE, MAILBOX_NOTE, MAILBOX_RESULT_HIGH,
+    MAILBOX_RESULT_LOW, MAILBOX_STATUS, MailboxNote, Outcome, PSP_STATUS, PspOperation, SA_COMMAND,
+    SA_GENERATION, SA_HOST_HIGH, SA_HOST_LOW, SA_SCRATCH, SA_STATUS, SaOperation,
 };
 
 pub use bus::Bus;
-pub use request::SPIS_PER_COMMAND;
+pub use request::{SA_BATCH, SPIS_PER_COMMAND};
 pub use slots::SLOTS_MAX;
 
-use bus::{Engine, engine, get, read_words, set, set_wide, write_scratch};
+use bus::{Engine, clock, engine, generation, get, read_words, set, set_wide, transfer, write_scratch};
+use install::Batch;
+use moderation::Moderation;
 use request::Request;
-use sa::Limits;
+use rotation::{Allocation, Look};
+use sa::{Limits, Placement};
 use slots::Slots;
 
 /// Where parameter blocks go in scratch memory.
 const PARAMETERS_OFFSET: u32 = 0;
 /// Where replies are made in scratch memory.
 const REPLY_OFFSET: u32 = 0x100;
-/// Slots that one run of the scan looks at.
-const SCAN_SLOTS: u32 = 128;
 
 /// When firmware wants to run again. To run it earlier, or for nothing, does no harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// At the next arrival in the mailbox or completion of an engine, one during the run included.
+    /// At the next arrival in the mailbox, completion of an engine, event of a ring that is on, or write of
+    /// the host to the rotation period, one during the run included.
     OnEvent,
-    /// After this time; 0 is at once.
+    /// After this time, or as for [`Wake::OnEvent`] if that is earlier; 0 is at once. Other times than 0 are
+    /// asked for only while the host wants a rotation period (a second at most, so that a change is noticed
+    /// soon) and while the interrupt of the event ring waits.
     After {
         /// How long.
         nanoseconds: u32,
@@ -109,30 +110,55 @@ const AT_ONCE: Wake = Wake::After { nanoseconds: 0 };
 enum State {
     /// Started; the engines may still work for the firmware before.
     Settle,
-    /// An SA that nobody will learn of is being deleted.
-    Removing,
     /// Slots from here on are not known yet.
     Scan { slot: u32 },
-    /// A command.
+    /// The SA table, with the delete of a slot that the firmware before had staged.
+    Removing { slot: u32, tries: u32 },
+    /// A command, or something to look after.
     Idle,
-    /// The DMA of an SA's public words; the block is at this address.
-    Parameters { address: u64 },
+    /// The PSP key hardware, with a rotation that no command asked for.
+    Rotating,
+    /// The DMA of an SA's public words.
+    Parameters,
     /// Another slot: the one tried was in use.
-    Placing { address: u64 },
+    Placing { placement: Placement },
     /// The SA table, with an install.
     Installing { slot: u32 },
+    /// The DMA of what was installed.
+    Telling,
+    /// The SA table, with the delete of a slot of a refused install.
+    Undoing { refusal: Refusal, tries: u32 },
     /// The SA table, with a delete.
     Deleting { slot: u32 },
+    /// The SA table, with a new soft limit.
+    Arming,
     /// The SA table, with a query whose state goes to this address.
     Querying { reply: u64 },
-    /// The PSP key hardware.
+    /// The PSP key hardware, with a rotation before an allocation.
+    RotatingFirst { allocation: Allocation },
+    /// The PSP key hardware, with what the command asks for.
     Deriving { operation: PspOperation, count: u32 },
     /// The DMA of a reply.
     Replying,
+    /// Nothing any more: the SA table does not give up a staged slot.
+    Stopped,
+}
+
+/// Why a command is refused, and its result.
+#[derive(Clone, Copy)]
+struct Refusal {
+    status: AdminStatus,
+    result: u64,
+}
+
+impl From<AdminStatus> for Refusal {
+    fn from(status: AdminStatus) -> Self {
+        Refusal { status, result: 0 }
+    }
 }
 
 /// A command that needs no more waiting: its result, or why it is refused.
-type Ended = Result<u64, AdminStatus>;
+type Ended = Result<u64, Refusal>;
 
 /// A step of a command: `None` while it goes on.
 type Step = Option<Ended>;
@@ -142,6 +168,12 @@ pub struct Firmware {
     state: State,
     slots: Slots,
     limits: Limits,
+    batch: Batch,
+    moderation: Moderation,
+    /// Device time in milliseconds when firmware last rotated by itself.
+    rotated_ms: Option<u32>,
+    /// The command in the mailbox was begun by the firmware before.
+    interrupted: bool,
     commands: u64,
     refusals: u64,
     spis_allocated: u64,
@@ -163,6 +195,10 @@ impl Firmware {
             state: State::Settle,
             slots: Slots::new(),
             limits: Limits { replay_window_max: 0, queue_pairs: 0 },
+            batch: Batch::new(0, 0, 0),
+            moderation: Moderation::new(),
+            rotated_ms: None,
+            interrupted: false,
             commands: 0,
             refusals: 0,
             spis_allocated: 0,
@@ -178,22 +214,32 @@ impl Firmware {
     pub fn run(&mut self, bus: &mut impl Bus) -> Wake {
         let step = match self.state {
             State::Settle => return self.settle(bus),
-            State::Removing => return self.removing(bus),
             State::Scan { slot } => return self.scan(bus, slot),
-            State::Idle => {
-                if !get(bus, MAILBOX_STATUS).pending() {
-                    return Wake::OnEvent;
-                }
-                self.begin(bus)
+            State::Removing { slot, tries } => return self.removing(bus, slot, tries),
+            State::Stopped => return Wake::OnEvent,
+            State::Idle => match self.look_after(bus) {
+                Some(wake) => return wake,
+                None => self.begin(bus),
+            },
+            State::Rotating => {
+                // Whatever came of it: the key that is active now says when the next one is due.
+                let Engine::Done(_) = engine(bus, PSP_STATUS) else { return Wake::OnEvent };
+                self.state = State::Idle;
+                return AT_ONCE;
             }
-            State::Placing { address } => self.place(bus, address),
-            State::Parameters { .. } | State::Replying => {
+            State::Placing { placement } => self.place(bus, placement),
+            State::Undoing { refusal, tries } => self.undone(bus, refusal, tries),
+            State::Parameters | State::Telling | State::Replying => {
                 let Engine::Done(outcome) = engine(bus, DMA_STATUS) else { return Wake::OnEvent };
                 self.transferred(bus, outcome)
             }
-            State::Installing { .. } | State::Deleting { .. } | State::Querying { .. } => {
+            State::Installing { .. } | State::Deleting { .. } | State::Arming | State::Querying { .. } => {
                 let Engine::Done(outcome) = engine(bus, SA_STATUS) else { return Wake::OnEvent };
                 self.sa_table_done(bus, outcome)
+            }
+            State::RotatingFirst { allocation } => {
+                let Engine::Done(outcome) = engine(bus, PSP_STATUS) else { return Wake::OnEvent };
+                self.rotated_first(bus, allocation, outcome)
             }
             State::Deriving { operation, count } => {
                 let Engine::Done(outcome) = engine(bus, PSP_STATUS) else { return Wake::OnEvent };
@@ -205,73 +251,24 @@ impl Firmware {
             self.state = State::Idle;
         }
         match self.state {
-            State::Placing { .. } | State::Scan { .. } => AT_ONCE,
+            State::Placing { .. } | State::Idle => AT_ONCE,
             _ => Wake::OnEvent,
         }
     }
 
-    /// Waits until no engine works for the firmware before, then ends the command it had begun.
-    fn settle(&mut self, bus: &mut impl Bus) -> Wake {
-        for status in [DMA_STATUS, SA_STATUS, PSP_STATUS] {
-            if let Engine::Busy = engine(bus, status) {
-                return Wake::OnEvent;
-            }
-        }
-        self.slots.reset(get(bus, SA_SLOT_COUNT));
-        self.limits = Limits {
-            replay_window_max: get(bus, SA_REPLAY_WINDOW_MAX),
-            queue_pairs: get(bus, SA_QUEUE_PAIRS),
+    /// Looks at events, the rotation period and the mailbox: when to look again, or `None` if there is a
+    /// command.
+    fn look_after(&mut self, bus: &mut impl Bus) -> Option<Wake> {
+        let moderation = self.moderation.look(bus);
+        let rotation = match self.look_at_period(bus) {
+            Look::Rotating => return Some(Wake::OnEvent),
+            Look::NotDue(nanoseconds) => nanoseconds,
         };
-        self.state = State::Scan { slot: 0 };
-        if !get(bus, MAILBOX_STATUS).pending() {
-            return AT_ONCE;
+        if get(bus, MAILBOX_STATUS).pending() {
+            return None;
         }
-        let note = get(bus, MAILBOX_NOTE);
-        if !note.taken() {
-            return AT_ONCE;
-        }
-        self.commands = self.commands.wrapping_add(1);
-        if note.installing() {
-            self.abandon(bus, u32::from(note.slot()))
-        } else {
-            self.complete(bus, Err(AdminStatus::Aborted));
-            AT_ONCE
-        }
-    }
-
-    /// Ends an install whose outcome is not known: the slot was empty before, so what is there now is the
-    /// SA of this command.
-    fn abandon(&mut self, bus: &mut impl Bus, slot: u32) -> Wake {
-        if generation(bus, slot) == 0 {
-            self.complete(bus, Err(AdminStatus::Aborted));
-            self.state = State::Scan { slot: 0 };
-            return AT_ONCE;
-        }
-        set(bus, SA_COMMAND, SaOperation::Delete.number());
-        self.state = State::Removing;
-        Wake::OnEvent
-    }
-
-    fn removing(&mut self, bus: &mut impl Bus) -> Wake {
-        if let Engine::Busy = engine(bus, SA_STATUS) {
-            return Wake::OnEvent;
-        }
-        self.complete(bus, Err(AdminStatus::Aborted));
-        self.state = State::Scan { slot: 0 };
-        AT_ONCE
-    }
-
-    fn scan(&mut self, bus: &mut impl Bus, first: u32) -> Wake {
-        let end = first.saturating_add(SCAN_SLOTS).min(self.slots.count());
-        for slot in first..end {
-            if generation(bus, slot) == 0 {
-                self.slots.free(slot);
-            } else {
-                self.slots.mark(slot);
-            }
-        }
-        self.state = if end < self.slots.count() { State::Scan { slot: end } } else { State::Idle };
-        AT_ONCE
+        let soonest = [moderation, rotation].into_iter().flatten().min();
+        Some(soonest.map_or(Wake::OnEvent, |nanoseconds| Wake::After { nanoseconds }))
     }
 
     /// Takes the command in the mailbox and starts what it asks for.
@@ -283,7 +280,7 @@ impl Firmware {
         read_words(bus, MAILBOX_COMMAND.offset, &mut words);
         let request = match Request::check(&Command::of_words(&words)) {
             Ok(request) => request,
-            Err(status) => return Some(Err(status)),
+            Err(status) => return Some(Err(status.into())),
         };
         match request {
             Request::Capabilities { reply } => {
@@ -296,26 +293,22 @@ impl Firmware {
                 self.reply_with(bus, reply, &words.to_words())
             }
             Request::Statistics { reply } => {
-                let low = get(bus, CLOCK_LOW);
-                let high = get(bus, CLOCK_HIGH);
                 let words = StatisticsReply {
                     commands: self.commands,
                     refusals: self.refusals,
                     sa_slots_used: u64::from(self.slots.in_use()),
                     sa_slots: u64::from(self.slots.count()),
                     spis_allocated: self.spis_allocated,
-                    time_picoseconds: u64::from(high) << 32 | u64::from(low),
+                    time_picoseconds: clock(bus),
                 };
                 self.reply_with(bus, reply, &words.to_words())
             }
-            Request::SaInstall { parameters } => {
-                self.state = State::Parameters { address: parameters };
-                let bytes = SaParameters::PUBLIC_BYTES as u32;
-                transfer(bus, parameters, PARAMETERS_OFFSET, bytes, DmaCommand::new())
+            Request::SaInstall { count, parameters, reply } => {
+                self.install(bus, Batch::new(count, parameters, reply))
             }
             Request::SaDelete { slot, generation } => {
                 if !self.is_installed(bus, slot, generation) {
-                    return Some(Err(AdminStatus::NoSuchSa));
+                    return Some(Err(AdminStatus::NoSuchSa.into()));
                 }
                 set(bus, SA_COMMAND, SaOperation::Delete.number());
                 self.state = State::Deleting { slot };
@@ -323,23 +316,30 @@ impl Firmware {
             }
             Request::SaQuery { slot, generation, reply } => {
                 if !self.is_installed(bus, slot, generation) {
-                    return Some(Err(AdminStatus::NoSuchSa));
+                    return Some(Err(AdminStatus::NoSuchSa.into()));
                 }
                 set(bus, SA_SCRATCH, REPLY_OFFSET);
                 set(bus, SA_COMMAND, SaOperation::Query.number());
                 self.state = State::Querying { reply };
                 None
             }
+            Request::SaArm { slot, generation, soft_limit } => {
+                if !self.is_installed(bus, slot, generation) {
+                    return Some(Err(AdminStatus::NoSuchSa.into()));
+                }
+                set_wide(bus, SA_HOST_LOW, SA_HOST_HIGH, soft_limit);
+                set(bus, SA_COMMAND, SaOperation::Arm.number());
+                self.state = State::Arming;
+                None
+            }
             Request::PspAllocate { count, version, reply } => {
-                set(bus, PSP_VERSION, version);
-                set(bus, PSP_COUNT, count);
-                self.derive(bus, PspOperation::Allocate, count, Some(reply))
+                self.allocate(bus, Allocation { count, version, reply })
             }
-            Request::PspRotate => self.derive(bus, PspOperation::Rotate, 0, None),
+            Request::PspRotate => self.rotate_by_command(bus),
             Request::PspTestKeyLoad { parameters } => {
-                self.derive(bus, PspOperation::TestKeyLoad, 0, Some(parameters))
+                self.operate(bus, PspOperation::TestKeyLoad, 0, parameters)
             }
-            Request::PspTestIvLoad { iv } => self.derive(bus, PspOperation::TestIvLoad, 0, Some(iv)),
+            Request::PspTestIvLoad { iv } => self.operate(bus, PspOperation::TestIvLoad, 0, iv),
         }
     }
 
@@ -348,126 +348,56 @@ impl Firmware {
         expected != 0 && slot < self.slots.count() && generation(bus, slot) == expected
     }
 
-    fn derive(
-        &mut self,
-        bus: &mut impl Bus,
-        operation: PspOperation,
-        count: u32,
-        operand: Option<u64>,
-    ) -> Step {
-        if let Some(operand) = operand {
-            set_wide(bus, PSP_HOST_LOW, PSP_HOST_HIGH, operand);
-        }
-        set(bus, PSP_COMMAND, operation.number());
-        self.state = State::Deriving { operation, count };
-        None
-    }
-
     fn reply_with(&mut self, bus: &mut impl Bus, reply: u64, words: &[u64]) -> Step {
         write_scratch(bus, REPLY_OFFSET, words);
         self.state = State::Replying;
         let bytes = (words.len() as u32).saturating_mul(u64::BITS / u8::BITS);
-        transfer(bus, reply, REPLY_OFFSET, bytes, DmaCommand::new().with_to_host(true))
+        transfer(bus, reply, REPLY_OFFSET, bytes, DmaCommand::new().with_to_host(true));
+        None
     }
 
     /// The DMA engine is done.
     fn transferred(&mut self, bus: &mut impl Bus, outcome: Option<Outcome>) -> Step {
-        if let Err(status) = done(outcome, AdminStatus::Aborted) {
-            return Some(Err(status));
-        }
-        let State::Parameters { address } = self.state else { return Some(Ok(0)) };
-        // The secret words stay 0: firmware never sees them.
-        let mut words = [0; SaParameters::WORDS];
-        if let Some(public) = words.get_mut(..SaParameters::PUBLIC_WORDS) {
-            read_words(bus, SCRATCH_ADDRESS.wrapping_add(PARAMETERS_OFFSET), public);
-        }
-        match sa::check(&SaParameters::of_words(&words), &self.limits) {
-            Ok(()) => self.place(bus, address),
-            Err(status) => Some(Err(status)),
+        match self.state {
+            State::Parameters => self.fetched(bus, outcome),
+            State::Telling => self.told(bus, outcome),
+            _ => Some(done(outcome, AdminStatus::Aborted).map(|()| 0).map_err(Refusal::from)),
         }
     }
 
-    /// Installs the SA whose public words are in scratch memory in a slot that is empty.
-    fn place(&mut self, bus: &mut impl Bus, address: u64) -> Step {
-        let Some(slot) = self.slots.find() else { return Some(Err(AdminStatus::NoFreeSlot)) };
-        if generation(bus, slot) != 0 {
-            self.slots.mark(slot);
-            self.slots.pass(slot);
-            self.state = State::Placing { address };
-            return None;
-        }
-        let note = MailboxNote::new().with_taken(true).with_installing(true).with_slot(slot as u16);
-        set(bus, MAILBOX_NOTE, note);
-        set(bus, SA_SCRATCH, PARAMETERS_OFFSET);
-        let secrets = address.wrapping_add(SaParameters::PUBLIC_BYTES as u64);
-        set_wide(bus, SA_HOST_LOW, SA_HOST_HIGH, secrets);
-        set(bus, SA_COMMAND, SaOperation::Install.number());
-        self.state = State::Installing { slot };
-        None
-    }
-
-    /// The SA table is done; [`SA_INDEX`] still names the slot.
+    /// The SA table is done; [`SA_INDEX`](cryptonic_regs::firmware::SA_INDEX) still names the slot.
     fn sa_table_done(&mut self, bus: &mut impl Bus, outcome: Option<Outcome>) -> Step {
         match self.state {
-            State::Installing { slot } => {
-                let installed = get(bus, SA_GENERATION);
-                if outcome.is_none() || (outcome == Some(Outcome::Ok)) != (installed != 0) {
-                    // The outcome makes no sense.
-                    self.abandon(bus, slot);
-                    return None;
-                }
-                self.slots.pass(slot);
-                Some(done(outcome, AdminStatus::NoFreeSlot).map(|()| {
-                    self.slots.mark(slot);
-                    u64::from(installed) << 32 | u64::from(slot)
-                }))
-            }
+            State::Installing { slot } => self.staged(bus, slot, outcome),
             State::Deleting { slot } => {
                 if get(bus, SA_GENERATION) == 0 {
                     self.slots.free(slot);
                 } else if outcome == Some(Outcome::Ok) {
                     // The outcome makes no sense.
-                    return Some(Err(AdminStatus::Aborted));
+                    return Some(Err(AdminStatus::Aborted.into()));
                 }
-                Some(done(outcome, AdminStatus::NoSuchSa).map(|()| 0))
+                Some(done(outcome, AdminStatus::NoSuchSa).map(|()| 0).map_err(Refusal::from))
             }
+            // The SA was found before, so what is wrong with its state is that it has expired: no limit can
+            // be armed any more.
+            State::Arming => Some(done(outcome, AdminStatus::BadArgument).map(|()| 0).map_err(Refusal::from)),
             State::Querying { reply } => match done(outcome, AdminStatus::NoSuchSa) {
                 Ok(()) => {
                     self.state = State::Replying;
                     let bytes = SaStateReply::BYTES as u32;
-                    transfer(bus, reply, REPLY_OFFSET, bytes, DmaCommand::new().with_to_host(true))
+                    transfer(bus, reply, REPLY_OFFSET, bytes, DmaCommand::new().with_to_host(true));
+                    None
                 }
-                Err(status) => Some(Err(status)),
+                Err(status) => Some(Err(status.into())),
             },
-            _ => Some(Err(AdminStatus::Aborted)),
-        }
-    }
-
-    /// The PSP key hardware is done.
-    fn derived(
-        &mut self,
-        bus: &mut impl Bus,
-        operation: PspOperation,
-        count: u32,
-        outcome: Option<Outcome>,
-    ) -> Ended {
-        match (operation, done(outcome, AdminStatus::Aborted)) {
-            // Count and place were checked before: what is left is a version that this device lacks.
-            (PspOperation::Allocate, Err(AdminStatus::BadArgument)) => Err(AdminStatus::Unsupported),
-            (_, Err(status)) => Err(status),
-            (PspOperation::Allocate, Ok(())) => {
-                self.spis_allocated = self.spis_allocated.wrapping_add(u64::from(count));
-                Ok(u64::from(count))
-            }
-            (PspOperation::Rotate, Ok(())) => Ok(u64::from(get(bus, PSP_GENERATION))),
-            (PspOperation::TestKeyLoad | PspOperation::TestIvLoad, Ok(())) => Ok(0),
+            _ => Some(Err(AdminStatus::Aborted.into())),
         }
     }
 
     fn complete(&mut self, bus: &mut impl Bus, ended: Ended) {
         let (status, result) = match ended {
             Ok(result) => (AdminStatus::Ok, result),
-            Err(status) => (status, 0),
+            Err(refusal) => (refusal.status, refusal.result),
         };
         if status != AdminStatus::Ok {
             self.refusals = self.refusals.wrapping_add(1);
@@ -475,20 +405,6 @@ impl Firmware {
         set_wide(bus, MAILBOX_RESULT_LOW, MAILBOX_RESULT_HIGH, result);
         set(bus, MAILBOX_COMPLETE, status.number());
     }
-}
-
-/// The generation of a slot, which stays in [`SA_INDEX`].
-fn generation(bus: &mut impl Bus, slot: u32) -> u32 {
-    set(bus, SA_INDEX, slot);
-    get(bus, SA_GENERATION)
-}
-
-fn transfer(bus: &mut impl Bus, host: u64, scratch: u32, bytes: u32, command: DmaCommand) -> Step {
-    set_wide(bus, DMA_HOST_LOW, DMA_HOST_HIGH, host);
-    set(bus, DMA_SCRATCH, scratch);
-    set(bus, DMA_BYTES, bytes);
-    set(bus, DMA_COMMAND, command);
-    None
 }
 
 /// What an outcome means for the command. An outcome that the contract does not define says nothing of what

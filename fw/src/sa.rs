@@ -2,8 +2,8 @@
 
 use cryptonic_regs::Value;
 use cryptonic_regs::admin::{
-    AdminStatus, Cipher, DfPolicy, Direction, EcnPolicy, FlowLabelPolicy, Mode, SaForm, SaOptions,
-    SaParameters, SaProtocol, SaSelector, SaWindow,
+    AdminStatus, Cipher, DfPolicy, Direction, EcnPolicy, FlowLabelPolicy, LifetimeKind, Mode, SaForm,
+    SaLifetime, SaOptions, SaParameters, SaProtocol, SaSelector, SaWindow,
 };
 use cryptonic_regs::descriptor::SourcePortPolicy;
 
@@ -21,12 +21,22 @@ const ICV_WHOLE: u8 = 16;
 const FORM_RESERVED: u64 = reserved_mask(<SaForm as Value>::FIELDS);
 const WINDOW_RESERVED: u64 = reserved_mask(<SaWindow as Value>::FIELDS);
 const OPTIONS_RESERVED: u64 = reserved_mask(<SaOptions as Value>::FIELDS);
+const LIFETIME_RESERVED: u64 = reserved_mask(<SaLifetime as Value>::FIELDS);
 const SELECTOR_RESERVED: u64 = reserved_mask(<SaSelector as Value>::FIELDS);
 
 /// What the hardware at hand allows.
 pub struct Limits {
     pub replay_window_max: u32,
     pub queue_pairs: u32,
+}
+
+/// Which slots an SA fits in.
+#[derive(Clone, Copy)]
+pub struct Placement {
+    /// What its slot counts.
+    pub kind: LifetimeKind,
+    /// It has no limit: a slot of the other kind does as well.
+    pub any: bool,
 }
 
 /// What kind of SA it is to be.
@@ -53,13 +63,21 @@ impl Kind {
     }
 }
 
+/// The other kind of slots.
+pub fn other(kind: LifetimeKind) -> LifetimeKind {
+    match kind {
+        LifetimeKind::Packets => LifetimeKind::Bytes,
+        LifetimeKind::Bytes => LifetimeKind::Packets,
+    }
+}
+
 /// Judges the public words; the secret ones are the hardware's to judge, since firmware never holds them.
-pub fn check(sa: &SaParameters, limits: &Limits) -> Result<(), AdminStatus> {
+pub fn check(sa: &SaParameters, limits: &Limits) -> Result<Placement, AdminStatus> {
     let reserved = sa.form.into_bits() & FORM_RESERVED
         | sa.window.into_bits() & WINDOW_RESERVED
         | sa.options.into_bits() & OPTIONS_RESERVED
         | sa.selector.into_bits() & SELECTOR_RESERVED
-        | sa.reserved_0;
+        | sa.lifetime.into_bits() & LIFETIME_RESERVED;
     require(reserved == 0)?;
     let form = sa.form;
     let kind = Kind {
@@ -75,7 +93,8 @@ pub fn check(sa: &SaParameters, limits: &Limits) -> Result<(), AdminStatus> {
     check_outer_header(sa, kind)?;
     check_inbound(sa, kind, limits)?;
     check_encapsulation(sa, kind)?;
-    check_selector(sa, kind)
+    check_selector(sa, kind)?;
+    check_lifetime(sa)
 }
 
 /// ICV, IV, SPI and sequence number of ESP, and what ESP alone does on transmit.
@@ -204,6 +223,22 @@ fn check_selector(sa: &SaParameters, kind: Kind) -> Result<(), AdminStatus> {
     }
     require(is_network(source, selector.source_bits(), selector.ipv6()))?;
     require(is_network(destination, selector.destination_bits(), selector.ipv6()))
+}
+
+/// Limits, and what was counted before. An ICV of 8 bytes has a limit of its own beside these, which is the
+/// hardware's.
+fn check_lifetime(sa: &SaParameters) -> Result<Placement, AdminStatus> {
+    let kind = number(LifetimeKind::of_number(u32::from(sa.lifetime.kind())))?;
+    let (soft, hard) = (!sa.lifetime.no_soft_limit(), !sa.lifetime.no_hard_limit());
+    // "No limit" is a flag, and 0 is no limit that could be kept.
+    require(soft == (sa.soft_limit != 0) && hard == (sa.hard_limit != 0))?;
+    require(!(soft && hard) || sa.soft_limit < sa.hard_limit)?;
+    let counted = match kind {
+        LifetimeKind::Packets => sa.packets,
+        LifetimeKind::Bytes => sa.bytes,
+    };
+    require(!hard || counted < sa.hard_limit)?;
+    Ok(Placement { kind, any: !soft && !hard })
 }
 
 fn require(holds: bool) -> Result<(), AdminStatus> {

@@ -10,6 +10,7 @@ use cryptonic_pci::host::Bar;
 use cryptonic_pci::{Time, msix};
 use cryptonic_regs::Status;
 use cryptonic_regs::descriptor::TransmitControl;
+use cryptonic_regs::events::Event;
 
 use crate::packet::Packet;
 
@@ -30,9 +31,10 @@ pub(crate) enum Kind {
     CompletionHold,
     InterruptDelay,
     HostWrite,
+    EventInterrupt,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::RegisterWrite,
     Kind::Engine,
     Kind::AdminCommand,
@@ -47,6 +49,7 @@ const KINDS: [Kind; 14] = [
     Kind::CompletionHold,
     Kind::InterruptDelay,
     Kind::HostWrite,
+    Kind::EventInterrupt,
 ];
 
 /// A point in the order of one NIC's events: time and kind in one number, so that the next event is a minimum.
@@ -271,6 +274,11 @@ pub(crate) enum HostWrite {
         address: u64,
         bytes: Vec<u8>,
     },
+    Event {
+        epoch: u32,
+        address: u64,
+        words: Box<[u64; Event::WORDS]>,
+    },
     Interrupt(msix::Message),
 }
 
@@ -314,6 +322,7 @@ pub(crate) struct SeldomQueues {
     pub(crate) transmit_reports: Queue<TransmitReport, 8>,
     pub(crate) completion_holds: Queue<QueueTimer, 11>,
     pub(crate) interrupt_delays: Queue<QueueTimer, 12>,
+    pub(crate) event_interrupts: Queue<u32, 14>,
 }
 
 impl Default for Seldom {
@@ -342,6 +351,7 @@ impl Seldom {
             queues.transmit_reports.head,
             queues.completion_holds.head,
             queues.interrupt_delays.head,
+            queues.event_interrupts.head,
         ];
         self.head = heads.into_iter().fold(queues.register_writes.head, Moment::min);
         result

@@ -18,6 +18,10 @@ use crate::parameters::Parameters;
 
 /// The SPIs of one device key: 1 to 2^31 - 1, the key's number in the most significant bit.
 const SPIS_PER_KEY: u32 = (1 << 31) - 1;
+/// SPIs left that are few, after reset.
+const SPI_LOW_WATER: u32 = 1 << 24;
+/// The last epoch: what is left to the clock behind it are 106 days.
+const EPOCH_MAX: u64 = 1 << 63;
 
 /// The key hardware.
 pub struct KeyDerivation {
@@ -26,11 +30,20 @@ pub struct KeyDerivation {
     allocated: [u32; 2],
     active: usize,
     generation: u16,
+    /// When the active key was made.
+    made_at: Time,
+    /// SPIs left to the active key that are few.
+    low_water: u32,
+    /// That the active key has few SPIs left, and that it has too few, was told.
+    told: (bool, bool),
     locked: bool,
     /// The noise source. In the model it is seeded, so that a run can be repeated.
     noise: ChaCha20Rng,
+    /// The IV clock is this and device time; `None` since power-on until someone says.
+    epoch: Option<u64>,
+    epoch_refused: bool,
     last_iv: u64,
-    /// Test only: the next IV, instead of device time.
+    /// Test only: the next IV, instead of the IV clock.
     test_iv: Option<u64>,
     unit: Calendar,
     cycle: Time,
@@ -57,8 +70,13 @@ impl KeyDerivation {
             allocated: [0; 2],
             active: 1,
             generation: 0,
+            made_at: Time::ZERO,
+            low_water: SPI_LOW_WATER,
+            told: (false, false),
             locked: false,
             noise: ChaCha20Rng::seed_from_u64(seed),
+            epoch: Some(parameters.crypto.psp_epoch_ps).filter(|epoch| *epoch != 0),
+            epoch_refused: false,
             last_iv: 0,
             test_iv: None,
             unit: Calendar::default(),
@@ -82,12 +100,41 @@ impl KeyDerivation {
         self.unit.serve(ready, self.cycle.times(blocks)) + self.cycle.times(blocks - 1) + self.latency
     }
 
-    /// The IV of the next packet to be protected: device time in picoseconds, and more than the last one in
+    /// Whether IVs can be given: a clock that began anew with the power could give those again that a key has seen.
+    #[inline]
+    pub fn has_epoch(&self) -> bool {
+        self.epoch.is_some() || self.test_iv.is_some()
+    }
+
+    /// The epoch, or 0.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.unwrap_or(0)
+    }
+
+    /// Whether the last epoch was refused.
+    pub fn epoch_refused(&self) -> bool {
+        self.epoch_refused
+    }
+
+    /// Sets the epoch, unless that would turn the clock back or leave it no room.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        let ahead = epoch != 0 && self.epoch.is_none_or(|before| epoch >= before) && epoch <= EPOCH_MAX;
+        self.epoch_refused = !ahead;
+        if ahead {
+            self.epoch = Some(epoch);
+        }
+    }
+
+    /// The IV of the next packet to be protected: epoch and device time in picoseconds, and more than the last one in
     /// any case; `None` when there is none left. It is used up by [`Self::use_iv`].
     #[inline]
     pub fn peek_iv(&self, now: Time) -> Option<u64> {
         let after_the_last = self.last_iv.checked_add(1)?;
-        Some(self.test_iv.unwrap_or(now.picoseconds()).max(after_the_last))
+        let clock = match self.test_iv {
+            Some(iv) => iv,
+            None => self.epoch?.checked_add(now.picoseconds())?,
+        };
+        Some(clock.max(after_the_last))
     }
 
     /// A packet takes the IV that [`Self::peek_iv`] showed.
@@ -132,23 +179,23 @@ impl KeyDerivation {
     }
 
     /// Puts a fresh key in place of the inactive one and makes it active.
-    pub fn rotate(&mut self) {
+    pub fn rotate(&mut self, now: Time) {
         let mut key = Zeroizing::new([0_u8; 32]);
         self.noise.fill_bytes(&mut *key);
         self.load(1 - self.active, &key);
         self.active = 1 - self.active;
-        self.generation = self.generation.wrapping_add(1);
+        self.begin_key(now);
     }
 
     /// Test only: loads both keys. Key 1 stays or becomes active, so that its SPIs have their top bit set.
-    pub fn test_load(&mut self, keys: &[[u8; 32]; 2]) -> Result<(), KeyError> {
+    pub fn test_load(&mut self, keys: &[[u8; 32]; 2], now: Time) -> Result<(), KeyError> {
         if self.locked {
             return Err(KeyError::Locked);
         }
         self.load(0, &keys[0]);
         self.load(1, &keys[1]);
         self.active = 1;
-        self.generation = self.generation.wrapping_add(1);
+        self.begin_key(now);
         Ok(())
     }
 
@@ -194,6 +241,31 @@ impl KeyDerivation {
         if self.keys[self.active].is_some() { SPIS_PER_KEY - self.allocated[self.active] } else { 0 }
     }
 
+    /// When the active key was made; `None` while it is not valid.
+    pub fn made_at(&self) -> Option<Time> {
+        self.keys[self.active].is_some().then_some(self.made_at)
+    }
+
+    /// SPIs left to the active key that are few.
+    pub fn low_water(&self) -> u32 {
+        self.low_water
+    }
+
+    /// Sets how many SPIs are few.
+    pub fn set_low_water(&mut self, spis: u32) {
+        self.low_water = spis;
+    }
+
+    /// Whether it is to be told that the active key has few SPIs left: once a key.
+    pub fn take_low(&mut self) -> bool {
+        self.remaining() < self.low_water && !std::mem::replace(&mut self.told.0, true)
+    }
+
+    /// Whether it is to be told that the active key has too few SPIs left: once a key.
+    pub fn take_exhausted(&mut self) -> bool {
+        self.keys[self.active].is_some() && !std::mem::replace(&mut self.told.1, true)
+    }
+
     /// Time the derivation unit was in use.
     pub fn busy(&self) -> Time {
         self.unit.busy()
@@ -203,6 +275,14 @@ impl KeyDerivation {
     pub fn reset(&mut self) {
         self.keys = [None, None];
         self.test_iv = None;
+        self.low_water = SPI_LOW_WATER;
+        self.epoch_refused = false;
+    }
+
+    fn begin_key(&mut self, now: Time) {
+        self.generation = self.generation.wrapping_add(1);
+        self.made_at = now;
+        self.told = (false, false);
     }
 
     fn load(&mut self, index: usize, key: &[u8; 32]) {
@@ -253,21 +333,44 @@ mod tests {
             iv
         };
         let now = Time::from_nanoseconds(5);
-        assert_eq!([0; 3].map(|_| next_iv(&mut hardware, now)), [5_000, 5_001, 5_002]);
-        assert_eq!(hardware.test_iv(5_002), Err(KeyError::BadArgument));
+        let first = hardware.epoch() + 5_000;
+        assert_eq!([0; 3].map(|_| next_iv(&mut hardware, now)), [first, first + 1, first + 2]);
+        assert_eq!(hardware.test_iv(first + 2), Err(KeyError::BadArgument));
         hardware.reset();
-        assert_eq!(next_iv(&mut hardware, Time::ZERO), 5_003, "the IV clock outlives a reset");
+        assert_eq!(next_iv(&mut hardware, Time::ZERO), first + 3, "the IV clock outlives a reset");
+    }
+
+    #[test]
+    fn the_epoch_only_rises_and_outlives_a_reset() {
+        let mut parameters = Parameters::default();
+        parameters.crypto.psp_epoch_ps = 0;
+        let mut hardware = KeyDerivation::new(&parameters, 7);
+        let now = Time::from_nanoseconds(1);
+        assert_eq!((hardware.has_epoch(), hardware.peek_iv(now)), (false, None));
+        for (epoch, refused, clock) in [
+            (0, true, None),
+            (700, false, Some(1_700)),
+            (700, false, Some(1_700)),
+            (699, true, Some(1_700)),
+            (u64::MAX, true, Some(1_700)),
+            (900, false, Some(1_900)),
+        ] {
+            hardware.set_epoch(epoch);
+            assert_eq!((hardware.epoch_refused(), hardware.peek_iv(now)), (refused, clock), "epoch {epoch}");
+        }
+        hardware.reset();
+        assert_eq!(hardware.peek_iv(now), Some(1_900));
     }
 
     #[test]
     fn spis_come_from_the_active_key_and_never_again() {
         let mut hardware = hardware();
         assert_eq!(hardware.allocate(Version::AesGcm128, 1), Err(KeyError::NoSpiLeft));
-        hardware.rotate();
+        hardware.rotate(Time::ZERO);
         let spis = |records: Vec<PspAllocation>| records.iter().map(|one| one.spi.spi()).collect::<Vec<_>>();
         assert_eq!(spis(hardware.allocate(Version::AesGcm128, 2).unwrap()), [1, 2]);
         assert_eq!(spis(hardware.allocate(Version::AesGcm256, 1).unwrap()), [3]);
-        hardware.rotate();
+        hardware.rotate(Time::ZERO);
         assert_eq!(spis(hardware.allocate(Version::AesGcm128, 1).unwrap()), [0x8000_0001]);
         assert_eq!(hardware.valid(), [true, true]);
         hardware.reset();
@@ -277,11 +380,11 @@ mod tests {
     #[test]
     fn test_commands_end_with_the_lock() {
         let mut hardware = hardware();
-        hardware.test_load(&[[1; 32], [2; 32]]).unwrap();
+        hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO).unwrap();
         hardware.lock();
         hardware.reset();
         assert_eq!(
-            hardware.test_load(&[[1; 32], [2; 32]]),
+            hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO),
             Err(KeyError::Locked),
             "the lock outlives a reset"
         );

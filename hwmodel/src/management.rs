@@ -8,6 +8,7 @@ use cryptonic_regs::admin::{
     AdminCompletion, AdminCompletionEnd, AdminStatus, Command, CommandHead, PspAllocation, PspTestKeys,
     SaParameters, SaProtocol, SaStateHead, SaStateReply,
 };
+use cryptonic_regs::events::EventCause;
 use cryptonic_regs::firmware::{
     self, DmaCommand, EngineStatus, MailboxStatus, Outcome, PspOperation, SaOperation,
 };
@@ -120,12 +121,14 @@ impl Management {
 impl Nic {
     /// Starts the firmware anew.
     pub(crate) fn boot_firmware(&mut self, now: Time) {
-        self.management.firmware = Some(Box::new(Firmware::new()));
+        if self.management.firmware.replace(Box::new(Firmware::new())).is_some() {
+            self.raise_device_event(EventCause::FirmwareRestarted, 0);
+        }
         self.management.firmware_free_at = now + BOOT;
         self.wake_firmware(now + BOOT);
     }
 
-    fn wake_firmware(&mut self, at: Time) {
+    pub(crate) fn wake_firmware(&mut self, at: Time) {
         if self.management.firmware.is_some() && self.events.seldom.queues().firmware.is_empty() {
             self.events
                 .seldom
@@ -246,7 +249,15 @@ impl Nic {
         let status =
             AdminStatus::of_number(status).map_or(AdminStatus::Aborted.number(), AdminStatus::number);
         management.mailbox.command = [0; Command::WORDS];
-        if current && management.status.enabled() {
+        let told = current && management.status.enabled();
+        // Slots that a command installed are for its host, from the moment it is complete; nobody else knows of them.
+        if told && status == AdminStatus::Ok.number() {
+            self.sa_table.activate_staged();
+        } else if !told {
+            self.sa_table.remove_staged();
+        }
+        let management = &mut self.management;
+        if told {
             management.ring.consumer = management.ring.consumer.wrapping_add(1);
             let (completion, phase) = management.completions.next();
             let words = AdminCompletion {
@@ -335,10 +346,8 @@ impl Nic {
                 self.pcie.read(self.now, SECRET_BYTES as u64) + self.cycle.times(TABLE_CYCLES)
             }
             // From now on no packet begins to use the slot; it is empty when the last one is through.
-            SaOperation::Delete => {
-                self.sa_table.invalidate(index).map_or(quick, |drained| quick.max(drained))
-            }
-            SaOperation::Query => quick,
+            SaOperation::Delete => self.sa_table.drain(index).map_or(quick, |drained| quick.max(drained)),
+            SaOperation::Query | SaOperation::Arm => quick,
         };
         self.management.sa.running = Some((operation, done));
         self.events.seldom.change(|queues| queues.engine.push(done, ()));
@@ -363,7 +372,7 @@ impl Nic {
                     return Outcome::DmaFault;
                 }
                 self.keys_zeroised = false;
-                match self.sa_table.install(index, &SaParameters::of_words(&words), &secret) {
+                match self.sa_table.install(index, &SaParameters::of_words(&words), &secret, self.now) {
                     Ok(_) => Outcome::Ok,
                     Err(InstallError::WrongState) => Outcome::WrongState,
                     Err(InstallError::Duplicate) => Outcome::DuplicateSpi,
@@ -378,22 +387,41 @@ impl Nic {
                 self.context_cache.forget(index);
                 Outcome::Ok
             }
+            SaOperation::Arm => match self.sa_table.arm(index, wide(self.management.sa.host)) {
+                Some(true) => Outcome::Ok,
+                Some(false) => Outcome::BadArgument,
+                None => Outcome::WrongState,
+            },
             SaOperation::Query => {
                 let Some(sa) = self.sa_table.slot(index) else { return Outcome::WrongState };
-                let incoming = sa.direction == cryptonic_regs::admin::Direction::In;
+                let life = &sa.lifetime;
+                let picoseconds = |time: Option<Time>| time.map_or(0, Time::picoseconds);
                 let protocol = match sa.form {
                     Form::Esp(_) => SaProtocol::Esp,
                     Form::Psp(_) => SaProtocol::Psp,
                 };
                 let reply = SaStateReply {
                     head: SaStateHead::new()
-                        .with_state(1)
+                        .with_state(sa.state().number() as u8)
+                        .with_kind(life.kind.number() as u8)
+                        .with_no_soft_limit(life.soft.is_none())
+                        .with_no_hard_limit(life.hard.is_none())
                         .with_direction(sa.direction.number() as u8)
                         .with_protocol(protocol.number() as u8)
                         .with_spi(sa.spi),
-                    sequence: if incoming { sa.window.top() } else { sa.sequence },
-                    packets: sa.packets,
-                    bytes: sa.bytes,
+                    sequence: sa.last_sequence(),
+                    packets: life.packets,
+                    bytes: life.bytes,
+                    soft_limit: life.soft.unwrap_or(0),
+                    hard_limit: life.hard.unwrap_or(0),
+                    installed_picoseconds: life.installed.picoseconds(),
+                    first_use_picoseconds: picoseconds(life.first_use),
+                    last_use_picoseconds: picoseconds(life.last_use),
+                    refused: life.refused,
+                    replay_duplicates: life.replay_duplicates,
+                    replay_below_window: life.replay_below_window,
+                    icv_failures: life.icv_failures,
+                    sticky: life.sticky_word(),
                 };
                 let Some(words) = self.management.scratch.get_mut(scratch..scratch + SaStateReply::WORDS * 2)
                 else {
@@ -437,8 +465,12 @@ impl Nic {
             PspOperation::Allocate => return self.allocate_psp(host),
             PspOperation::Rotate => {
                 self.keys_zeroised = false;
-                self.keys.rotate();
+                self.keys.rotate(self.now);
                 self.key_schedules.clear();
+                let cause = EventCause::of_number(self.management.psp.count)
+                    .filter(|cause| ROTATIONS.contains(cause))
+                    .unwrap_or(EventCause::PspRotatedByCommand);
+                self.raise_device_event(cause, u32::from(self.keys.generation()));
                 Ok(())
             }
             PspOperation::TestKeyLoad => {
@@ -452,7 +484,7 @@ impl Nic {
                 }
                 self.keys_zeroised = false;
                 self.key_schedules.clear();
-                self.keys.test_load(&keys)
+                self.keys.test_load(&keys, self.now)
             }
             PspOperation::TestIvLoad => self.keys.test_iv(host),
         };
@@ -473,8 +505,16 @@ impl Nic {
         }
         let mut records = match self.keys.allocate(version, count) {
             Ok(records) => records,
-            Err(error) => return outcome_of(error),
+            Err(error) => {
+                if self.keys.take_exhausted() {
+                    self.raise_device_event(EventCause::PspSpiExhausted, self.keys.remaining());
+                }
+                return outcome_of(error);
+            }
         };
+        if self.keys.take_low() {
+            self.raise_device_event(EventCause::PspSpiLow, self.keys.remaining());
+        }
         // The reply goes out ahead of the completion, in order; the records hold keys and do not stay.
         for (index, record) in records.iter().enumerate() {
             let address = host + (index * PspAllocation::BYTES) as u64;
@@ -519,6 +559,20 @@ impl Nic {
                 self.parameters.capacity.replay_window_packets as u32
             }
             _ if address == firmware::SA_QUEUE_PAIRS.offset => self.queues.len() as u32,
+            _ if address == firmware::SA_PACKET_SLOT_COUNT.offset => {
+                self.parameters.capacity.sa_packet_slots as u32
+            }
+            _ if address == firmware::SA_STATE.offset => {
+                self.sa_table.slot(management.sa.index).map_or(0, |sa| sa.state().number())
+            }
+            _ if address == firmware::PSP_REMAINING.offset => self.keys.remaining(),
+            _ if address == firmware::PSP_WANTED_ROTATION.offset => self.psp_policy.rotation.into_bits(),
+            _ if address == firmware::PSP_WANTED_PERIOD_MS.offset => self.psp_policy.period_ms,
+            _ if address == firmware::PSP_KEY_MADE_MS.offset => {
+                self.keys.made_at().map_or(u32::MAX, milliseconds)
+            }
+            _ if address == firmware::EVENT_COUNT.offset => self.event_ring.count,
+            _ if address == firmware::EVENT_MODERATION.offset => self.event_ring.moderation.into_bits(),
             _ if address == firmware::PSP_STATUS.offset => {
                 engine(management.psp.running.is_some(), management.psp.outcome)
             }
@@ -563,11 +617,17 @@ impl Nic {
             _ if address == firmware::PSP_HOST_LOW.offset => management.psp.host[0] = value,
             _ if address == firmware::PSP_HOST_HIGH.offset => management.psp.host[1] = value,
             _ if address == firmware::PSP_COMMAND.offset => self.start_psp(value),
+            _ if address == firmware::EVENT_MODERATION.offset => {
+                self.event_ring.moderation = bar0::InterruptModeration::from_bits(value);
+            }
             _ => {}
         }
     }
 }
 
+/// Why a device key is rotated.
+const ROTATIONS: [EventCause; 3] =
+    [EventCause::PspRotatedByCommand, EventCause::PspRotatedByPeriod, EventCause::PspRotatedByExhaustion];
 /// Bytes of the secret words of SA parameters.
 const SECRET_BYTES: usize = SECRET_WORDS * 8;
 /// Most SPIs that one operation gives out.
@@ -579,6 +639,12 @@ fn outcome_of(error: KeyError) -> Outcome {
         KeyError::Locked => Outcome::Locked,
         KeyError::BadArgument => Outcome::BadArgument,
     }
+}
+
+/// Whole milliseconds, modulo 2^32; never all ones, which says that there is none.
+fn milliseconds(time: Time) -> u32 {
+    let passed = (time.picoseconds() / 1_000_000_000) as u32;
+    if passed == u32::MAX { 0 } else { passed }
 }
 
 fn wide(halves: [u32; 2]) -> u64 {

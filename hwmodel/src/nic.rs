@@ -12,10 +12,12 @@ use cryptonic_pci::msix::MsixTable;
 use cryptonic_pci::{Device, Time};
 use cryptonic_regs::bar0::{BAR0_BYTES, Control, EspUdpPort, PspControl};
 use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
+use cryptonic_regs::psp_policy::PspRotation;
 use cryptonic_regs::{PCI_CLASS, PCI_DEVICE_ID, PCI_VENDOR_ID, Status};
 
 use crate::calendar::{Calendar, Store};
 use crate::counters::Counters;
+use crate::event_ring::EventRing;
 use crate::events::{Events, HostWrite, Kind, Pending, PendingPool, RegisterData, RegisterWrite};
 use crate::frame_parts::{FrameParts, Places, ScatteredBuffer};
 use crate::host_memory::HostMemory;
@@ -60,12 +62,16 @@ pub struct Nic {
     pub(crate) lines: SecretPlaces<8>,
     pub(crate) latched_high: u32,
     pub(crate) written_high: u32,
+    /// The SA slot whose state the host reads.
+    pub(crate) selected_slot: u32,
     pub(crate) queues: Vec<QueuePair>,
     pub(crate) sa_table: SaTable,
     pub(crate) keys: KeyDerivation,
     pub(crate) key_schedules: KeySchedules,
     pub(crate) context_cache: ContextCache,
     pub(crate) management: Management,
+    pub(crate) event_ring: EventRing,
+    pub(crate) psp_policy: PspPolicy,
     pub(crate) keys_zeroised: bool,
     pub(crate) transmit: Transmit,
     pub(crate) receive: Receive,
@@ -74,6 +80,13 @@ pub struct Nic {
     pub(crate) reserved_accesses: u64,
     /// Drops on receive, in order, while somebody asks for them.
     pub(crate) drops: Option<Vec<Status>>,
+}
+
+/// What the host wants of PSP beside opening and protecting.
+#[derive(Default)]
+pub(crate) struct PspPolicy {
+    pub(crate) rotation: PspRotation,
+    pub(crate) period_ms: u32,
 }
 
 /// State of the transmit stages.
@@ -148,7 +161,8 @@ impl Nic {
     /// A NIC after power-on.
     pub(crate) fn new(parameters: &Parameters, serial: u64, seed: u64) -> Self {
         let queue_pairs = parameters.capacity.queue_pairs as u16;
-        let vectors = queue_pairs + 1;
+        // Admin queue, queue pairs, events.
+        let vectors = queue_pairs + 2;
         let receive_parse = RxParseTiming::new(parameters.pipeline.parse_results);
         let mut nic = Nic {
             cycle: parameters.cycle(),
@@ -178,12 +192,15 @@ impl Nic {
             lines: SecretPlaces::default(),
             latched_high: 0,
             written_high: 0,
+            selected_slot: 0,
             queues: (0..queue_pairs).map(|_| QueuePair::default()).collect(),
             sa_table: SaTable::new(&parameters.capacity),
             keys: KeyDerivation::new(parameters, seed),
             key_schedules: KeySchedules::new(),
             context_cache: ContextCache::new(parameters),
             management: Management::new(parameters),
+            event_ring: EventRing::default(),
+            psp_policy: PspPolicy::default(),
             keys_zeroised: true,
             transmit: Transmit {
                 turn: 0,
@@ -312,6 +329,12 @@ impl Nic {
                 }
                 Effect::None
             }
+            Kind::EventInterrupt => {
+                if let Some(epoch) = self.events.seldom.change(|queues| queues.event_interrupts.pop()) {
+                    self.event_interrupt_due(epoch);
+                }
+                Effect::None
+            }
             Kind::HostWrite => match self.events.host_writes.pop() {
                 Some(write) => self.host_write(write, pool),
                 None => Effect::None,
@@ -348,6 +371,13 @@ impl Nic {
                     return Effect::None;
                 }
                 self.raise_interrupt(vector);
+                Effect::Visible
+            }
+            HostWrite::Event { epoch, address, words } => {
+                if !self.event_epoch_is(epoch) || self.memory.write_words(address, &*words).is_err() {
+                    return Effect::None;
+                }
+                self.event_visible(epoch);
                 Effect::Visible
             }
             HostWrite::Bytes { address, bytes } => {
@@ -500,6 +530,9 @@ impl Device for Nic {
         self.receive.scaling = ReceiveScaling::default();
         self.receive.scattered = Places::default();
         self.counters = Counters::default();
+        self.event_ring.reset();
+        self.selected_slot = 0;
+        self.psp_policy = PspPolicy::default();
         self.management = Management::new(&self.parameters);
         self.boot_firmware(self.now);
     }

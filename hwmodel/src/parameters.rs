@@ -74,6 +74,8 @@ pub struct CryptoParameters {
     pub context_cache_entries: u64,
     /// Time to fetch a context that is not cached.
     pub context_miss_ns: u64,
+    /// Epoch of the PSP IV clock that is known at power-on; 0 is none, and no PSP packet leaves until the host sets one.
+    pub psp_epoch_ps: u64,
 }
 
 /// The PCI Express link and the memory behind it. The formulas stand in docs/timing.md.
@@ -127,6 +129,8 @@ pub struct CapacityParameters {
     pub queue_pairs: u64,
     /// SA slots, 1 to 65536.
     pub sa_slots: u64,
+    /// SA slots that are count-based; the others are byte-based.
+    pub sa_packet_slots: u64,
     /// Inbound SAs that may refuse packets in clear, 0 to 1024.
     pub clear_policies: u64,
     /// Largest replay window.
@@ -194,6 +198,7 @@ impl Default for CryptoParameters {
             derivation_latency_cycles: 42,
             context_cache_entries: 2048,
             context_miss_ns: 120,
+            psp_epoch_ps: 1_000_000_000_000,
         }
     }
 }
@@ -232,6 +237,7 @@ impl Default for CapacityParameters {
         CapacityParameters {
             queue_pairs: 16,
             sa_slots: 2048,
+            sa_packet_slots: 1024,
             clear_policies: 64,
             replay_window_packets: 65_536,
             frame_bytes: 9_600,
@@ -302,6 +308,8 @@ impl Parameters {
             "25g" => {
                 parameters.mac.rate_gbps = 25;
                 parameters.crypto.lanes = 1;
+                parameters.capacity.sa_slots = 1024;
+                parameters.capacity.sa_packet_slots = 512;
                 parameters.pcie.generation = 3;
                 parameters.pcie.lanes = 8;
             }
@@ -311,6 +319,8 @@ impl Parameters {
                 parameters.mac.transmit_buffer_bytes = 1 << 17;
                 parameters.pipeline.bus_bytes = 128;
                 parameters.crypto.lanes = 6;
+                parameters.capacity.sa_slots = 4096;
+                parameters.capacity.sa_packet_slots = 2048;
                 parameters.pcie.generation = 5;
                 parameters.descriptors.transmit_prefetch = 256;
             }
@@ -319,6 +329,8 @@ impl Parameters {
                 parameters.mac.transmit_buffer_bytes = 1 << 18;
                 parameters.pipeline.bus_bytes = 256;
                 parameters.crypto.lanes = 12;
+                parameters.capacity.sa_slots = 8192;
+                parameters.capacity.sa_packet_slots = 4096;
                 parameters.pcie.generation = 5;
                 parameters.pcie.read_tags = 768;
                 parameters.pcie.completion_credit_bytes = 131_072;
@@ -436,6 +448,14 @@ impl Parameters {
         in_range("descriptors.receive_chain", self.descriptors.receive_chain, 1, 255, "1 to 255")?;
         in_range("capacity.queue_pairs", self.capacity.queue_pairs, 1, 64, "1 to 64")?;
         in_range("capacity.sa_slots", self.capacity.sa_slots, 1, 65_536, "1 to 65536")?;
+        in_range(
+            "capacity.sa_packet_slots",
+            self.capacity.sa_packet_slots,
+            0,
+            self.capacity.sa_slots,
+            "0 to capacity.sa_slots",
+        )?;
+        in_range("crypto.psp_epoch_ps", self.crypto.psp_epoch_ps, 0, 1 << 62, "0 to 2^62")?;
         in_range("capacity.clear_policies", self.capacity.clear_policies, 0, 1_024, "0 to 1024")?;
         in_range(
             "capacity.replay_window_packets",

@@ -7,7 +7,7 @@ use cryptonic_regs::descriptor::{Security, TransmitControl, TransmitSa};
 use cryptonic_regs::{Status, rows::Value};
 use cryptonic_wire::ip::protocol;
 use cryptonic_wire::outer::{FlowLabel, OuterTemplate, PerPacket};
-use cryptonic_wire::{Plain, Refused, esp_beet, esp_transform, parse_transmit};
+use cryptonic_wire::{Plain, Refused, esp, esp_beet, esp_transform, parse_transmit};
 
 use crate::events::Pending;
 use crate::lanes::blocks;
@@ -84,16 +84,18 @@ impl Nic {
         if control.esp_dummy() && sa.mode != Mode::Tunnel {
             return Err(Status::BadDescriptor);
         }
-        // Without ESN the last number is 2^32 - 1 (RFC 4303 3.3.3); with it, 2^64 - 1.
-        let last = if esp.extended_sequence { u64::MAX } else { u64::from(u32::MAX) };
-        if last - sa.sequence.min(last) < intent.packets() {
-            return Err(Status::SequenceExhausted);
+        if !sa.lifetime.permits() {
+            return Err(Status::HardLimit);
         }
-        let sequence = sa.sequence + 1;
+        let last = last_sequence(esp);
+        let Some(sequence) = sa.sequence.checked_add(1).filter(|sequence| *sequence <= last) else {
+            sa.lifetime.refused += 1;
+            return Err(Status::SequenceExhausted);
+        };
         let plain = parse_transmit(packet.frame());
         let Ok(plain) = &plain else { return Err(Status::NotIp) };
         let identification = self.transmit.identification.wrapping_add(1);
-        let clear_bytes = (plain.l3_end - plain.l3_offset) as u64;
+        let clear_bytes = if control.esp_dummy() { 0 } else { (plain.l3_end - plain.l3_offset) as u64 };
         let geometry = packet.with_room(|room| match sa.mode {
             // An AGGFRAG payload is not wrapped: it leaves under the IP header that it came with (RFC 9347 6.1).
             _ if plain.next_header == protocol::AGGFRAG && !control.esp_dummy() => {
@@ -118,11 +120,13 @@ impl Nic {
         }
         // Committed: from here on the number is used up.
         sa.sequence = sequence;
-        sa.packets += 1;
-        sa.bytes += clear_bytes;
+        let causes = sa.lifetime.count(clear_bytes, last - sequence, self.now);
         self.transmit.identification = identification;
         geometry.seal(&sa.key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
         esp_transform::finish_outer_checksum(packet.frame_mut(), esp).map_err(|_| Status::TooLong)?;
+        if !causes.is_empty() {
+            self.raise_slot_events(reference.index(), causes);
+        }
         let key_ready = self.context_cache.fetch(committed_at, reference.index());
         Ok(Committed {
             blocks: Some(blocks(&geometry, false)),
@@ -131,6 +135,12 @@ impl Nic {
             sa_index: reference.index(),
         })
     }
+}
+
+/// The last sequence number of an SA: without ESN 2^32 - 1 (RFC 4303 3.3.3), with it 2^64 - 1.
+#[inline]
+pub(crate) fn last_sequence(esp: &esp::Parameters) -> u64 {
+    if esp.extended_sequence { u64::MAX } else { u64::from(u32::MAX) }
 }
 
 /// The outer header's rules for one packet: `flow_label` stands in for the label that an IPv4 packet does not have.

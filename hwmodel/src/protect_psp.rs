@@ -57,6 +57,12 @@ impl Nic {
     ) -> Result<Committed, Status> {
         let sa = self.sa_table.usable(reference.index(), reference.generation()).ok_or(Status::StaleSa)?;
         let Form::Psp(form) = sa.form else { return Err(Status::StaleSa) };
+        if !self.keys.has_epoch() {
+            return Err(Status::PspNoEpoch);
+        }
+        if !sa.lifetime.permits() {
+            return Err(Status::HardLimit);
+        }
         let order = Order {
             parameters: psp::Parameters {
                 crypt_offset: form.crypt_offset,
@@ -83,15 +89,17 @@ impl Nic {
         });
         let (geometry, clear_bytes) = lay_out(packet, &order, &self.psp_source_ports, tunnel)?;
         if intent != Intent::Commit {
-            order.iv.checked_add(intent.packets()).ok_or(Status::SequenceExhausted)?;
             return Ok(Committed::nothing(committed_at));
         }
         // Committed: from here on the IV is used up.
         self.keys.use_iv(order.iv);
-        sa.packets += 1;
-        sa.bytes += clear_bytes;
+        sa.sequence = order.iv;
+        let causes = sa.lifetime.count(clear_bytes, u64::MAX, self.now);
         self.transmit.identification = identification;
         geometry.seal(&sa.key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
+        if !causes.is_empty() {
+            self.raise_slot_events(reference.index(), causes);
+        }
         self.count_psp_transmitted(&geometry);
         let key_ready = self.context_cache.fetch(committed_at, reference.index());
         Ok(Committed {
@@ -115,6 +123,9 @@ impl Nic {
         let version = Version::from_code(control.psp_version()).ok_or(Status::BadPspKey)?;
         if words.spi() & psp::SPI_COUNT_MASK == 0 {
             return Err(Status::BadPspKey);
+        }
+        if !self.keys.has_epoch() {
+            return Err(Status::PspNoEpoch);
         }
         // A pre-formatted frame says these itself.
         let own = control.psp_crypt_offset() != 0
@@ -152,7 +163,6 @@ impl Nic {
         };
         let (geometry, _) = lay_out(packet, &order, &self.psp_source_ports, None)?;
         if intent != Intent::Commit {
-            order.iv.checked_add(intent.packets()).ok_or(Status::SequenceExhausted)?;
             return Ok(Committed::nothing(committed_at));
         }
         let key = self.transmit.key_schedules.get(cipher, &key).ok_or(Status::BadPspKey)?;

@@ -11,8 +11,10 @@ use cryptonic_wire::{Decapsulated, Parsed, esp_beet, esp_transform, parse_transm
 
 use crate::nic::Nic;
 use crate::packet::{Packet, PacketPool, Received};
+use crate::protect_esp::last_sequence;
 use crate::rx_geometry::replay_status;
 use crate::sa_parameters::Form;
+use crate::sa_table::Sa;
 
 impl Nic {
     /// A packet reaches commit.
@@ -37,28 +39,32 @@ impl Nic {
         let Received { sa_index, sa_generation, sequence, .. } = packet.received;
         let sa = self.sa_table.usable(sa_index, sa_generation).ok_or(Status::SaDeleted)?;
         if packet.status != Status::Ok {
+            let causes = sa.lifetime.count_icv_failure();
+            if !causes.is_empty() {
+                self.raise_slot_events(sa_index, causes);
+            }
             return Err(packet.status);
         }
-        replay_status(sa.window.update(sequence))?;
+        if !sa.lifetime.permits() {
+            return Err(Status::ReceiveHardLimit);
+        }
+        replay_status(&mut sa.lifetime, sa.window.update(sequence))?;
         let Form::Esp(esp) = &sa.form else { return Err(Status::SaDeleted) };
         let opened = packet.with_room(|room| match sa.mode {
             Mode::Tunnel => esp_transform::decapsulate_tunnel(room, parsed, esp),
             Mode::Transport => esp_transform::decapsulate_transport(room, parsed, esp),
             Mode::Beet => esp_beet::decapsulate_beet(room, parsed, esp, &sa.inner),
         });
-        let next_header = no_dummy(opened)?;
-        // What the device hands up as it is has no inner packet whose addresses could be compared.
-        if let Some(selector) = &sa.selector
-            && next_header != protocol::AGGFRAG
-        {
-            let plain = parse_transmit(packet.frame()).map_err(|_| Status::BadInner)?;
-            if !selector.matches(&plain) {
-                return Err(Status::SelectorMismatch);
-            }
+        let next_header = no_dummy(opened);
+        let clear_bytes = next_header.map_or(0, |_| packet.bytes() - parsed.plain.l3_offset as u64);
+        let sequence_left = last_sequence(esp) - sa.window.top();
+        // The key opened it and the window took it: it counts, whatever it turns out to be.
+        let causes = sa.lifetime.count(clear_bytes, sequence_left, self.now);
+        let verdict = next_header.and_then(|next_header| selected(sa, packet, next_header));
+        if !causes.is_empty() {
+            self.raise_slot_events(sa_index, causes);
         }
-        packet.received.next_header = next_header;
-        sa.packets += 1;
-        sa.bytes += packet.bytes() - parsed.plain.l3_offset as u64;
+        packet.received.next_header = verdict?;
         Ok(())
     }
 
@@ -83,6 +89,20 @@ impl Nic {
         self.counters.psp.received_bytes += packet.received.psp_bytes;
         Ok(())
     }
+}
+
+/// The next header of what came out, if it is what the SA is for.
+fn selected(sa: &Sa, packet: &Packet, next_header: u8) -> Result<u8, Status> {
+    // What the device hands up as it is has no inner packet whose addresses could be compared.
+    if let Some(selector) = &sa.selector
+        && next_header != protocol::AGGFRAG
+    {
+        let plain = parse_transmit(packet.frame()).map_err(|_| Status::BadInner)?;
+        if !selector.matches(&plain) {
+            return Err(Status::SelectorMismatch);
+        }
+    }
+    Ok(next_header)
 }
 
 /// The next header of what came out, or its status.

@@ -4,7 +4,7 @@ use cryptonic_pci::Time;
 use cryptonic_pci::host::Bar;
 use cryptonic_regs::bar0::{self, DescriptorCapability, QueueControl};
 use cryptonic_regs::rows::Value;
-use cryptonic_regs::{CONTRACT_MAJOR, CONTRACT_MINOR, doorbell};
+use cryptonic_regs::{CONTRACT_MAJOR, CONTRACT_MINOR, doorbell, events, psp_policy};
 
 use crate::events::{RegisterData, RegisterWrite};
 use crate::nic::Nic;
@@ -99,6 +99,8 @@ impl Nic {
             _ if offset == bar0::MAC_ADDRESS.offset => (self.serial & 0xff_ffff).swap_bytes() >> 16 | 0x02,
             _ if offset == bar0::ADMIN_COMMAND_BASE.offset => self.management.ring.base,
             _ if offset == bar0::ADMIN_COMPLETION_BASE.offset => self.management.completions.base,
+            _ if offset == events::EVENT_RING_BASE.offset => self.event_ring.ring.base,
+            _ if offset == psp_policy::PSP_EPOCH.offset => self.keys.epoch(),
             _ if (bar0::COUNTERS.offset..bar0::COUNTERS.offset + bar0::COUNTERS.stride).contains(&offset)
                 && offset.is_multiple_of(8) =>
             {
@@ -123,6 +125,7 @@ impl Nic {
         if let Some(word) = block_table_word(offset, self.queues.len() as u32)
             .or_else(|| self.receive.scaling.read(offset))
             .or_else(|| self.psp_source_ports.read(offset))
+            .or_else(|| self.life_register(offset))
         {
             return Some(word);
         }
@@ -181,6 +184,13 @@ impl Nic {
                 .with_icv_16(true)
                 .into_bits(),
             _ if offset == bar0::SA_SLOTS.offset => capacity.sa_slots as u32,
+            _ if offset == bar0::SA_PACKET_SLOTS.offset => capacity.sa_packet_slots as u32,
+            _ if offset == bar0::LIFE_CAPABILITY.offset => bar0::LifeCapability::new()
+                .with_events(true)
+                .with_psp_rotation(true)
+                .with_sa_batch(cryptonic_fw::SA_BATCH as u8)
+                .with_event_slots_log2_max(events::EVENT_SLOTS_LOG2.1)
+                .into_bits(),
             _ if offset == bar0::REPLAY_WINDOW_MAX.offset => capacity.replay_window_packets as u32,
             _ if offset == bar0::FRAME_BYTES_MAX.offset => capacity.frame_bytes as u32,
             _ if offset == bar0::LINE_RATE_MBPS.offset => self.parameters.mac.rate_gbps as u32 * 1_000,
@@ -201,6 +211,8 @@ impl Nic {
                     .with_key_1_valid(key_1_valid)
                     .with_active(self.keys.active())
                     .with_test_load_locked(self.keys.locked())
+                    .with_epoch_set(self.keys.epoch() != 0)
+                    .with_epoch_refused(self.keys.epoch_refused())
                     .with_generation(self.keys.generation())
                     .into_bits()
             }
@@ -233,7 +245,10 @@ impl Nic {
             }
             return;
         }
-        if self.receive.scaling.write(offset, value) || self.psp_source_ports.write(offset, value) {
+        if self.receive.scaling.write(offset, value)
+            || self.psp_source_ports.write(offset, value)
+            || self.life_register_write(offset, value, wide)
+        {
             return;
         }
         match offset {

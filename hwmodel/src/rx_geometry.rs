@@ -17,6 +17,7 @@ use crate::nic::Nic;
 use crate::packet::{Packet, PacketPool, Received};
 use crate::protect_psp::cipher_of;
 use crate::rx_parse::{self, Arrival};
+use crate::sa_lifetime::Lifetime;
 use crate::sa_parameters::Form;
 
 /// A packet on its way through the lanes.
@@ -121,7 +122,7 @@ impl Nic {
         } else {
             u64::from(parsed.sequence)
         };
-        replay_status(sa.window.check(sequence))?;
+        replay_status(&mut sa.lifetime, sa.window.check(sequence))?;
         let geometry =
             esp::receive_geometry(parsed, packet.frame(), esp, sequence).map_err(rx_parse::verdict)?;
         packet.protocol = ReceivedProtocol::Esp;
@@ -197,12 +198,18 @@ fn window_or_half(window: u32) -> u32 {
     if window == 0 { 1 << 31 } else { window }
 }
 
-/// The status of a replay verdict, if it is one.
-pub(crate) fn replay_status(verdict: Verdict) -> Result<(), Status> {
+/// The status of a replay verdict, if it is one; the slot counts it.
+pub(crate) fn replay_status(lifetime: &mut Lifetime, verdict: Verdict) -> Result<(), Status> {
     match verdict {
         Verdict::New | Verdict::InWindow => Ok(()),
-        Verdict::Duplicate => Err(Status::ReplayDuplicate),
-        Verdict::BelowWindow => Err(Status::ReplayBelowWindow),
+        Verdict::Duplicate => {
+            lifetime.replay_duplicates += 1;
+            Err(Status::ReplayDuplicate)
+        }
+        Verdict::BelowWindow => {
+            lifetime.replay_below_window += 1;
+            Err(Status::ReplayBelowWindow)
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use cryptonic_wire::selector::{Prefix, Selector};
 use cryptonic_wire::sequence::{ReplayWindow, ring_blocks};
 use zeroize::Zeroizing;
 
+use crate::sa_lifetime::Lifetime;
 use crate::sa_table::Sa;
 
 /// Words of the parameters that hold secrets, and the reserved one behind them.
@@ -89,9 +90,9 @@ pub fn sa_of_parameters(public: &SaParameters, secret: &[u64; SECRET_WORDS]) -> 
             let version = if form.destination_ipv6() { 6 } else { 4 };
             (version, address(public.destination_0, public.destination_1))
         }),
-        packets: 0,
-        bytes: 0,
-        invalid: false,
+        lifetime: Lifetime::of_parameters(public)?,
+        staged: false,
+        draining: false,
         busy_until: Time::ZERO,
     })
 }

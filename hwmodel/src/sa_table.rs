@@ -10,7 +10,8 @@
 
 use cryptonic_crypto::GcmKey;
 use cryptonic_pci::Time;
-use cryptonic_regs::admin::{Direction, Mode, SaParameters};
+use cryptonic_regs::admin::{Direction, LifetimeKind, Mode, SaParameters};
+use cryptonic_regs::events::{EventCause, SlotState};
 use cryptonic_wire::Plain;
 use cryptonic_wire::ip::protocol;
 use cryptonic_wire::outer::{Endpoints, OuterTemplate};
@@ -19,6 +20,7 @@ use cryptonic_wire::sequence::ReplayWindow;
 use zeroize::Zeroize;
 
 use crate::parameters::CapacityParameters;
+use crate::sa_lifetime::{Causes, Lifetime};
 use crate::sa_parameters::{Form, SECRET_WORDS, sa_of_parameters};
 
 /// One SA.
@@ -59,14 +61,49 @@ pub struct Sa {
     pub clear_policy: Option<Selector>,
     /// In: the destination to match; `None` matches any.
     pub destination: Option<(u8, [u8; 16])>,
-    /// Packets protected or opened.
-    pub packets: u64,
-    /// Bytes of IP packets in clear.
-    pub bytes: u64,
-    /// No packet may begin to use it.
-    pub invalid: bool,
+    /// Counters and limits.
+    pub lifetime: Lifetime,
+    /// The command that installs it is not complete: no packet may use it yet.
+    pub staged: bool,
+    /// It is being deleted: no packet may begin to use it.
+    pub draining: bool,
     /// When the last packet that uses it leaves the last stage that does.
     pub busy_until: Time,
+}
+
+impl Sa {
+    /// Last sequence number used (out) or highest accepted (in).
+    pub fn last_sequence(&self) -> u64 {
+        match self.direction {
+            Direction::Out => self.sequence,
+            Direction::In => self.window.top(),
+        }
+    }
+
+    /// The state of its slot.
+    pub fn state(&self) -> SlotState {
+        let sticky = self.lifetime.sticky();
+        // Below the highest sequence number an inbound SA may still take late packets.
+        let ended = match self.direction {
+            Direction::Out => Causes::END,
+            Direction::In => Causes::END.without(Causes::NONE.with(EventCause::SequenceHard)),
+        };
+        if self.staged {
+            SlotState::Staged
+        } else if self.draining {
+            SlotState::Draining
+        } else if sticky.meets(ended) {
+            SlotState::Expired
+        } else if sticky.meets(Causes::SOFT) {
+            SlotState::Soft
+        } else {
+            SlotState::Armed
+        }
+    }
+
+    fn usable(&self) -> bool {
+        !self.staged && !self.draining
+    }
 }
 
 impl Drop for Sa {
@@ -81,7 +118,7 @@ impl Drop for Sa {
 /// Why an SA cannot be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstallError {
-    /// The slot is taken or there is no such slot, or the table of clear policies is full.
+    /// The slot is taken or of the other kind, there is no such slot, or the table of clear policies is full.
     WrongState,
     /// Another inbound SA has the same protocol, SPI and destination.
     Duplicate,
@@ -92,7 +129,13 @@ pub enum InstallError {
 /// The table.
 pub struct SaTable {
     slots: Vec<Option<Box<Sa>>>,
+    /// So many slots are count-based; those behind them are byte-based.
+    packet_slots: u32,
     generation: u32,
+    /// Slots that wait for the end of the command that installs them.
+    staged: Vec<u32>,
+    /// Slots with a sticky bit, 32 a word.
+    sticky: Vec<u32>,
     /// Slots of inbound SAs by SPI, open addressing; `EMPTY` ends a probe.
     by_spi: Vec<u32>,
     /// Slots of inbound SAs that refuse packets in clear, each with what it refuses.
@@ -112,7 +155,10 @@ impl SaTable {
         let slots = capacity.sa_slots as usize;
         SaTable {
             slots: (0..slots).map(|_| None).collect(),
+            packet_slots: capacity.sa_packet_slots as u32,
             generation: 0,
+            staged: Vec::new(),
+            sticky: vec![0; slots.div_ceil(32)],
             by_spi: vec![EMPTY; (slots * 2).next_power_of_two()],
             clear_policies: Vec::new(),
             clear_policies_max: capacity.clear_policies as usize,
@@ -134,7 +180,7 @@ impl SaTable {
     #[inline]
     pub fn usable(&mut self, index: u32, generation: u32) -> Option<&mut Sa> {
         let sa = self.slots.get_mut(index as usize)?.as_deref_mut()?;
-        (sa.generation == generation && !sa.invalid).then_some(sa)
+        (sa.generation == generation && sa.usable()).then_some(sa)
     }
 
     /// The inbound SA of an ESP packet, which may have come in UDP: one that matches the destination comes before one
@@ -151,7 +197,7 @@ impl SaTable {
             if let Some(sa) = self.slots.get(index as usize).and_then(|slot| slot.as_deref())
                 && sa.spi == spi
                 && sa.in_udp == in_udp
-                && !sa.invalid
+                && sa.usable()
             {
                 match sa.destination {
                     None => any = Some(index),
@@ -171,23 +217,31 @@ impl SaTable {
     /// Whether an SA was due for a packet in clear.
     #[inline]
     pub fn refuses_clear(&self, plain: &Plain) -> bool {
-        self.clear_policies.iter().any(|(_, selector)| may_be(selector, plain))
+        self.clear_policies
+            .iter()
+            .any(|(slot, selector)| may_be(selector, plain) && self.slot(*slot).is_some_and(|sa| !sa.staged))
     }
 
-    /// Puts an SA into a free slot and gives its generation. `public` are its parameters but for the secret words.
+    /// Puts an SA into a free slot, where it is staged, and gives its generation. `public` are its parameters but for the
+    /// secret words.
     pub fn install(
         &mut self,
         index: u32,
         public: &SaParameters,
         secret: &[u64; SECRET_WORDS],
+        now: Time,
     ) -> Result<u32, InstallError> {
         if u64::from(public.options.tfc_bytes()) > self.padded_bytes_max {
             return Err(InstallError::BadArgument);
         }
         let mut sa = sa_of_parameters(public, secret).ok_or(InstallError::BadArgument)?;
-        if !matches!(self.slots.get(index as usize), Some(None)) {
+        let kind = if index < self.packet_slots { LifetimeKind::Packets } else { LifetimeKind::Bytes };
+        let fits = sa.lifetime.kind == kind || sa.lifetime.unlimited();
+        if !fits || !matches!(self.slots.get(index as usize), Some(None)) {
             return Err(InstallError::WrongState);
         }
+        sa.lifetime.kind = kind;
+        sa.lifetime.installed = now;
         if sa.direction == Direction::In && self.has_inbound(sa.spi, sa.destination) {
             return Err(InstallError::Duplicate);
         }
@@ -199,7 +253,9 @@ impl SaTable {
             self.clear_policies.push((index, selector));
         }
         sa.generation = generation;
+        sa.staged = true;
         self.generation = generation;
+        self.staged.push(index);
         let inbound = sa.direction == Direction::In;
         let spi = sa.spi;
         if let Some(slot) = self.slots.get_mut(index as usize) {
@@ -211,11 +267,54 @@ impl SaTable {
         Ok(generation)
     }
 
+    /// The command that installed them is complete: packets may use all staged slots.
+    pub fn activate_staged(&mut self) {
+        for index in std::mem::take(&mut self.staged) {
+            if let Some(sa) = self.slots.get_mut(index as usize).and_then(Option::as_deref_mut) {
+                sa.staged = false;
+            }
+        }
+    }
+
+    /// Nobody will learn of the staged slots: they are emptied.
+    pub fn remove_staged(&mut self) {
+        for index in std::mem::take(&mut self.staged) {
+            self.remove(index);
+        }
+    }
+
     /// Lets no further packet use the slot, and says when the last one is done with it.
-    pub fn invalidate(&mut self, index: u32) -> Option<Time> {
+    pub fn drain(&mut self, index: u32) -> Option<Time> {
         let sa = self.slots.get_mut(index as usize)?.as_deref_mut()?;
-        sa.invalid = true;
+        sa.draining = true;
         Some(sa.busy_until)
+    }
+
+    /// Arms a soft limit anew. `None`: the slot is empty; else whether the limit could be taken.
+    pub fn arm(&mut self, index: u32, soft: u64) -> Option<bool> {
+        let sa = self.slots.get_mut(index as usize)?.as_deref_mut().filter(|sa| sa.usable())?;
+        let armed = sa.lifetime.arm(soft);
+        if sa.lifetime.sticky().is_empty() {
+            self.clear_sticky(index);
+        }
+        Some(armed)
+    }
+
+    /// A slot has a sticky bit.
+    pub fn mark_sticky(&mut self, index: u32) {
+        if let Some(word) = self.sticky.get_mut(index as usize / 32) {
+            *word |= 1 << (index % 32);
+        }
+    }
+
+    /// A word of the bitmap of slots with a sticky bit.
+    pub fn sticky_word(&self, word: u32) -> u32 {
+        self.sticky.get(word as usize).copied().unwrap_or(0)
+    }
+
+    /// Whether any slot has a sticky bit.
+    pub fn any_sticky(&self) -> bool {
+        self.sticky.iter().any(|word| *word != 0)
     }
 
     /// Empties a slot; its key is wiped as it is dropped.
@@ -224,6 +323,8 @@ impl SaTable {
             *slot = None;
         }
         self.clear_policies.retain(|(slot, _)| *slot != index);
+        self.staged.retain(|slot| *slot != index);
+        self.clear_sticky(index);
         self.rebuild();
     }
 
@@ -231,7 +332,15 @@ impl SaTable {
     pub fn reset(&mut self) {
         self.slots.iter_mut().for_each(|slot| *slot = None);
         self.clear_policies.clear();
+        self.staged.clear();
+        self.sticky.fill(0);
         self.rebuild();
+    }
+
+    fn clear_sticky(&mut self, index: u32) {
+        if let Some(word) = self.sticky.get_mut(index as usize / 32) {
+            *word &= !(1 << (index % 32));
+        }
     }
 
     fn has_inbound(&self, spi: u32, destination: Option<(u8, [u8; 16])>) -> bool {

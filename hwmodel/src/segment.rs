@@ -1,8 +1,9 @@
 //! Segmentation: one large TCP frame becomes many that fit, each protected by itself.
 //!
 //! Commit takes the segments one after another, each in a turn of its own. All of them are judged before the first is
-//! committed: the longest and the shortest are laid out and not sealed, and there must be numbers for all. So either
-//! all leave or none does, and one completion tells of all.
+//! committed: the longest and the shortest are laid out and not sealed. So either all leave or none does, but for an SA
+//! that ends between two of them: each segment counts alone, those before the limit leave and the rest does not. One
+//! completion tells of all, with the last number used.
 
 use cryptonic_regs::Status;
 use cryptonic_regs::descriptor::{TransmitControl, TransmitExtent};
@@ -43,10 +44,10 @@ impl Nic {
         let plain = parse_transmit(large).map_err(|_| Status::NotIp)?;
         let maximum_segment = TransmitExtent::from_bits(pending.words[3]).maximum_segment();
         let cut = Segmentation::new(large, &plain, maximum_segment).map_err(not_segmentable)?;
-        let (control, at, segments) = (control_of(pending), self.now, cut.segments());
-        for index in [0, segments - 1] {
+        let (control, at) = (control_of(pending), self.now);
+        for index in [0, cut.segments() - 1] {
             let mut packet = self.segment(pending, large, &cut, index, pool)?;
-            let possible = self.protect(&mut packet, pending, control, at, Intent::Ask(segments as u64));
+            let possible = self.protect(&mut packet, pending, control, at, Intent::Ask);
             pool.give(packet);
             possible?;
         }
@@ -78,7 +79,7 @@ impl Nic {
                     self.transmit.sent.push_back((packet, departure.on_line));
                     last = committed;
                 }
-                // Cannot be, for each was judged; if it were, the host would learn it and no number be used twice.
+                // Each was judged, so it is the SA that has ended.
                 Err(fault) => {
                     status = fault;
                     break;

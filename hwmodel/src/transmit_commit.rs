@@ -40,18 +40,8 @@ impl Committed {
 pub(crate) enum Intent {
     /// To be sent.
     Commit,
-    /// To learn whether so many packets like it could be sent one after another. Nothing is used up and nothing sealed.
-    Ask(u64),
-}
-
-impl Intent {
-    /// Numbers that must be left.
-    pub(crate) fn packets(self) -> u64 {
-        match self {
-            Intent::Commit => 1,
-            Intent::Ask(packets) => packets,
-        }
-    }
+    /// To learn whether it could be sent. Nothing is used up and nothing sealed.
+    Ask,
 }
 
 /// When a packet leaves the lanes, the buffer, and for the line.

@@ -13,14 +13,18 @@ enumeration! {
         Capabilities = 0x01, "capabilities";
         /// Writes a [`StatisticsReply`].
         Statistics = 0x02, "statistics";
-        /// Installs the SA of a [`SaParameters`] block in a free slot. Result: the slot in bits 31:0, its
-        /// generation in bits 63:32.
+        /// Installs `argument_0` SAs, 1 to the most of [`crate::bar0::LifeCapability`], of as many [`SaParameters`] in
+        /// free slots, and writes as many [`InstalledSa`]: all of them, or none. No packet uses one before the command
+        /// completes. Result: 0, or on a refusal which of them is refused, from 0 on.
         SaInstall = 0x10, "sa_install";
         /// Deletes the SA in slot `argument_0` bits 31:0 with generation bits 63:32. Completes when no packet
         /// uses it any more and every copy of its key is zeroised.
         SaDelete = 0x11, "sa_delete";
         /// Writes a [`SaStateReply`] of slot `argument_0` bits 31:0 with generation bits 63:32.
         SaQuery = 0x12, "sa_query";
+        /// Arms the soft limit of slot `argument_0` bits 31:0 with generation bits 63:32 anew, at `argument_1`, which
+        /// is below the hard limit. Clears the sticky bits `soft_packets`, `soft_bytes` and `icv_failures`.
+        SaArm = 0x13, "sa_arm";
         /// Allocates `argument_0` bits 31:0 SPIs of PSP version `argument_0` bits 63:32 and writes as many
         /// [`PspAllocation`] records. Result: how many.
         PspAllocate = 0x20, "psp_allocate";
@@ -72,6 +76,13 @@ enumeration! {
         Esp = 1, "esp";
         /// PSP with its key in the slot; direction `out` only.
         Psp = 2, "psp";
+    }
+    /// What the limits of an SA count.
+    pub enum LifetimeKind {
+        /// Packets: the slot is count-based.
+        Packets = 1, "packets";
+        /// Bytes of IP packets in clear: the slot is byte-based.
+        Bytes = 2, "bytes";
     }
     /// Mode of an SA.
     pub enum Mode {
@@ -259,6 +270,18 @@ bits! {
         /// ESP in UDP, out: UDP destination port.
         udp_destination_port: u16 = 16,
     }
+    /// SA parameters, word 17. Where there is no limit, its word is 0; else it is not 0, and the soft limit is below the
+    /// hard one.
+    pub struct SaLifetime: u64 {
+        /// A [`LifetimeKind`] number.
+        kind: u8 = 4,
+        /// There is no soft limit.
+        no_soft_limit: bool = 1,
+        /// There is no hard limit.
+        no_hard_limit: bool = 1,
+        /// Reserved.
+        _reserved: u64 = 58,
+    }
     /// Eight bytes of key or salt.
     pub struct SecretWord: u64 {
         /// Bytes in memory order.
@@ -266,16 +289,40 @@ bits! {
     }
     /// State of an SA slot, word 0.
     pub struct SaStateHead: u64 {
-        /// 1: in use.
+        /// A [`crate::events::SlotState`] number.
         state: u8 = 8,
         /// A [`Direction`] number.
         direction: u8 = 4,
         /// A [`SaProtocol`] number.
         protocol: u8 = 4,
+        /// What the slot's limits count: a [`LifetimeKind`] number.
+        kind: u8 = 4,
+        /// There is no soft limit.
+        no_soft_limit: bool = 1,
+        /// There is no hard limit.
+        no_hard_limit: bool = 1,
         /// Reserved.
-        _reserved: u16 = 16,
+        _reserved: u16 = 10,
         /// SPI as a number.
         spi: u32 = 32,
+    }
+    /// State of an SA slot, word 13.
+    pub struct SaSticky: u64 {
+        /// Bit `n`: [`crate::events::EventCause`] `n` happened, as in [`crate::events::SlotStatus`].
+        causes: u16 = 16,
+        /// How often it was armed, modulo 2^8.
+        arming: u8 = 8,
+        /// Reserved.
+        _reserved: u8 = 8,
+        /// ICV failures since the last good packet.
+        icv_failures_in_a_row: u32 = 32,
+    }
+    /// An installed SA.
+    pub struct InstalledSa: u64 {
+        /// Its slot.
+        index: u32 = 32,
+        /// The generation of the slot.
+        generation: u32 = 32,
     }
     /// An allocated SPI.
     pub struct AllocatedSpi: u64 {
@@ -319,7 +366,7 @@ record! {
     }
     /// What an SA is. The first [`SaParameters::PUBLIC_WORDS`] words hold no secret; addresses are in memory
     /// order, an IPv4 address in the last four of 16 bytes with zeros before it.
-    pub struct SaParameters[24] {
+    pub struct SaParameters[28] {
         /// Direction, protocol, mode, cipher and outer header rules.
         form: SaForm,
         /// SPI and cookie.
@@ -354,8 +401,16 @@ record! {
         selector_destination_1: u64,
         /// PSP: the virtualization cookie, bytes in memory order.
         psp_cookie: u64,
-        /// Reserved.
-        reserved_0: u64,
+        /// What its limits count, and which there are.
+        lifetime: SaLifetime,
+        /// Soft limit.
+        soft_limit: u64,
+        /// Hard limit.
+        hard_limit: u64,
+        /// Packets that its key protected or opened elsewhere before; below a hard limit of packets.
+        packets: u64,
+        /// Bytes that its key protected or opened elsewhere before; below a hard limit of bytes.
+        bytes: u64,
         /// Key bytes 0 to 7.
         key_0: SecretWord,
         /// Key bytes 8 to 15.
@@ -402,15 +457,38 @@ record! {
         key_3: SecretWord,
     }
     /// Reply of `sa_query`.
-    pub struct SaStateReply[4] {
+    pub struct SaStateReply[14] {
         /// State and names.
         head: SaStateHead,
         /// Last sequence number used (out) or highest accepted (in).
         sequence: u64,
-        /// Packets protected or opened.
+        /// Packets protected or opened: those that took a sequence number or an IV, and those whose ICV was right and
+        /// whose sequence number the window took.
         packets: u64,
-        /// Bytes of the frames' IP packets, in clear.
+        /// Bytes of these packets in clear: from the first byte of the IP header up to the end of the IP packet, before
+        /// anything is added and after everything is taken off, so that both ends count alike. Dummy packets, and what
+        /// turns out to be no packet, are 0.
         bytes: u64,
+        /// Soft limit, or 0.
+        soft_limit: u64,
+        /// Hard limit, or 0.
+        hard_limit: u64,
+        /// Device time in picoseconds when it was installed.
+        installed_picoseconds: u64,
+        /// Device time in picoseconds of the first packet counted, or 0.
+        first_use_picoseconds: u64,
+        /// Device time in picoseconds of the last packet counted, or 0.
+        last_use_picoseconds: u64,
+        /// Packets refused by a hard limit or for want of a sequence number.
+        refused: u64,
+        /// Packets whose sequence number was received before.
+        replay_duplicates: u64,
+        /// Packets whose sequence number was below the window.
+        replay_below_window: u64,
+        /// Packets whose ICV was wrong.
+        icv_failures: u64,
+        /// Sticky bits, and failures in a row.
+        sticky: SaSticky,
     }
     /// Reply of `statistics`: counts of firmware.
     pub struct StatisticsReply[6] {
@@ -442,7 +520,7 @@ record! {
 
 impl SaParameters {
     /// Words before the first secret.
-    pub const PUBLIC_WORDS: usize = 18;
+    pub const PUBLIC_WORDS: usize = 22;
     /// Bytes before the first secret.
     pub const PUBLIC_BYTES: usize = Self::PUBLIC_WORDS * 8;
 }

@@ -4,6 +4,8 @@
 //! (which latches the high half) and last on a write (which makes the write take effect).
 
 use crate::declare::{bits, registers};
+use crate::events::{EVENTS, SLOT_STATES};
+use crate::psp_policy::PSP_POLICY;
 use crate::rows::Block;
 
 /// Size of BAR0 in bytes.
@@ -17,8 +19,19 @@ pub const BLOCK_TABLE_ENTRY_BYTES: u32 = 16;
 /// The most queue pairs that the register space has room for.
 pub const QUEUE_PAIRS_MAX: u32 = 64;
 /// Every block, in the order of the block table.
-pub const BLOCKS: &[Block] =
-    &[IDENTITY, CAPABILITY, CONTROL_BLOCK, ADMIN, PSP, COUNTERS, STEERING, QUEUE_PAIR];
+pub const BLOCKS: &[Block] = &[
+    IDENTITY,
+    CAPABILITY,
+    CONTROL_BLOCK,
+    ADMIN,
+    PSP,
+    COUNTERS,
+    STEERING,
+    EVENTS,
+    PSP_POLICY,
+    QUEUE_PAIR,
+    SLOT_STATES,
+];
 
 bits! {
     /// Version of the contract the device follows.
@@ -153,6 +166,25 @@ bits! {
         /// Reserved.
         _reserved: u32 = 25,
     }
+    /// The life of keys.
+    pub struct LifeCapability: u32 {
+        /// The ring of events, and the state of the slots.
+        events: bool = 1,
+        /// PSP device keys are rotated by period and on exhaustion.
+        psp_rotation: bool = 1,
+        /// Failed PSP packets can be captured.
+        psp_capture: bool = 1,
+        /// Sampled PSP packets can be copied.
+        psp_sampling: bool = 1,
+        /// Reserved.
+        _reserved0: u8 = 4,
+        /// Most SAs that one command installs.
+        sa_batch: u8 = 8,
+        /// Base-2 logarithm of the most slots of the event ring.
+        event_slots_log2_max: u8 = 8,
+        /// Reserved.
+        _reserved1: u8 = 8,
+    }
     /// Device control.
     pub struct Control: u32 {
         /// Lets packets in and out. Admin commands work without it.
@@ -228,8 +260,12 @@ bits! {
         active: bool = 1,
         /// Test key load is locked until power is cut.
         test_load_locked: bool = 1,
+        /// The IV clock has an epoch: PSP packets may leave.
+        epoch_set: bool = 1,
+        /// The last write of an epoch would have turned the clock back.
+        epoch_refused: bool = 1,
         /// Reserved.
-        _reserved: u16 = 12,
+        _reserved: u16 = 10,
         /// Number of rotations, modulo 2^16.
         generation: u16 = 16,
     }
@@ -364,6 +400,10 @@ registers! {
         0x20 ReadOnly CHAIN_CAPABILITY: ChainCapability;
         /// Most bytes of a frame that the device cuts into segments.
         0x24 ReadOnly SEGMENTED_BYTES_MAX: u32;
+        /// SA slots that are count-based, from slot 0 on; those behind them are byte-based.
+        0x28 ReadOnly SA_PACKET_SLOTS: u32;
+        /// Events, and what PSP does beside opening and protecting.
+        0x2c ReadOnly LIFE_CAPABILITY: LifeCapability;
     }
 }
 

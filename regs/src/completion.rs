@@ -123,8 +123,10 @@ bits! {
         /// The frame goes on in the next buffer. Of its completions only the last, where this is 0, says more than
         /// length, tag and status.
         more: bool = 1,
+        /// A copy of a packet for the queue of samples, or a failed packet for the queue of captures.
+        copy: bool = 1,
         /// Reserved.
-        _reserved: u64 = 38,
+        _reserved: u64 = 37,
         /// The phase.
         phase: bool = 1,
     }

@@ -4,7 +4,9 @@
 //! the DMA engine to and from its scratch memory, and drives the SA table and the PSP key hardware. Keys pass
 //! between host memory and those two directly: no register here shows one.
 
+use crate::bar0::InterruptModeration;
 use crate::declare::{bits, enumeration, registers};
+use crate::psp_policy::PspRotation;
 use crate::rows::Block;
 
 /// Byte address of the scratch memory.
@@ -12,26 +14,29 @@ pub const SCRATCH_ADDRESS: u32 = 0x1000;
 /// Bytes of scratch memory.
 pub const SCRATCH_BYTES: u32 = 0x1000;
 /// Every block of the firmware's address space.
-pub const BLOCKS: &[Block] = &[MAILBOX, DMA_ENGINE, SA_TABLE, PSP_KEYS];
+pub const BLOCKS: &[Block] = &[MAILBOX, DMA_ENGINE, SA_TABLE, PSP_KEYS, EVENT_RING];
 
 enumeration! {
     /// What the SA table is asked to do with slot [`SA_INDEX`].
     pub enum SaOperation {
         /// Puts the public words in scratch memory (from [`SA_SCRATCH`] on) and the secret words in host
-        /// memory (at [`SA_HOST_LOW`], [`SA_HOST_HIGH`]) into the slot, gives it a new generation and
-        /// lets packets use it.
+        /// memory (at [`SA_HOST_LOW`], [`SA_HOST_HIGH`]) into the slot and gives it a new generation. The slot is staged:
+        /// no packet uses it before the command in the mailbox completes with `ok`.
         Install = 1, "install";
         /// No packet may begin to use the slot; waits until none does; zeroises every copy of its key.
         Delete = 2, "delete";
         /// Writes the slot's state to scratch memory as a `SaStateReply`, from [`SA_SCRATCH`] on.
         Query = 3, "query";
+        /// Arms the soft limit anew, at the value in [`SA_HOST_LOW`], [`SA_HOST_HIGH`].
+        Arm = 4, "arm";
     }
     /// What the PSP key hardware is asked to do.
     pub enum PspOperation {
         /// Takes [`PSP_COUNT`] SPIs of the active device key, derives their keys of version [`PSP_VERSION`]
         /// and writes the records to host memory at [`PSP_HOST_LOW`], [`PSP_HOST_HIGH`].
         Allocate = 1, "allocate";
-        /// Puts a fresh random key in place of the inactive device key and makes it active.
+        /// Puts a fresh random key in place of the inactive device key and makes it active. [`PSP_COUNT`] says why: the
+        /// [`crate::events::EventCause`] number of the event.
         Rotate = 2, "rotate";
         /// Loads both device keys from host memory at [`PSP_HOST_LOW`], [`PSP_HOST_HIGH`].
         TestKeyLoad = 3, "test_key_load";
@@ -69,12 +74,8 @@ bits! {
     pub struct MailboxNote: u32 {
         /// Firmware began to serve the command: it may have had effects.
         taken: bool = 1,
-        /// Firmware began to install an SA in `slot`, which was empty before.
-        installing: bool = 1,
         /// Reserved.
-        _reserved: u16 = 14,
-        /// The slot.
-        slot: u16 = 16,
+        _reserved: u32 = 31,
     }
     /// State of an engine.
     pub struct EngineStatus: u32 {
@@ -105,7 +106,8 @@ registers! {
         0x04 ReadWrite MAILBOX_RESULT_LOW: u32;
         /// Result of the command, high half.
         0x08 ReadWrite MAILBOX_RESULT_HIGH: u32;
-        /// An `AdminStatus` number: completes the command and empties the mailbox.
+        /// An `AdminStatus` number: completes the command and empties the mailbox. With `ok`, packets may use every slot
+        /// that is staged, from the same moment on.
         0x0c WriteOnly MAILBOX_COMPLETE: u32;
         /// Firmware's note for a firmware that restarts. Hardware clears it when a command arrives, and at
         /// no other time.
@@ -156,6 +158,10 @@ registers! {
         0x20 ReadOnly SA_REPLAY_WINDOW_MAX: u32;
         /// Number of queue pairs, which `receive_queue` must be below.
         0x24 ReadOnly SA_QUEUE_PAIRS: u32;
+        /// Slots that are count-based, from slot 0 on; those behind them are byte-based.
+        0x28 ReadOnly SA_PACKET_SLOT_COUNT: u32;
+        /// A [`crate::events::SlotState`] number: state of the slot [`SA_INDEX`].
+        0x2c ReadOnly SA_STATE: u32;
     }
 }
 
@@ -180,5 +186,24 @@ registers! {
         0x20 ReadOnly CLOCK_LOW: u32;
         /// Device time in picoseconds, high half.
         0x24 ReadOnly CLOCK_HIGH: u32;
+        /// SPIs that the active device key has left.
+        0x28 ReadOnly PSP_REMAINING: u32;
+        /// What the host wants of rotation.
+        0x2c ReadOnly PSP_WANTED_ROTATION: PspRotation;
+        /// Milliseconds between rotations, as the host wants it; 0 for none.
+        0x30 ReadOnly PSP_WANTED_PERIOD_MS: u32;
+        /// Device time in milliseconds since power-on, modulo 2^32, when the active device key was made; all ones while it
+        /// is not valid.
+        0x34 ReadOnly PSP_KEY_MADE_MS: u32;
+    }
+}
+
+registers! {
+    /// The ring of events: firmware sees how many there are, and says when the interrupt is sent.
+    pub block EVENT_RING, kind 36, version 1, at 0x0400, stride 0x100 {
+        /// Events since power-on: a free-running count.
+        0x00 ReadOnly EVENT_COUNT: u32;
+        /// When the interrupt of the event ring is sent; at once after reset.
+        0x04 ReadWrite EVENT_MODERATION: InterruptModeration;
     }
 }

@@ -17,8 +17,10 @@ pub mod bar0;
 pub mod completion;
 pub mod descriptor;
 pub mod doorbell;
+pub mod events;
 pub mod export;
 pub mod firmware;
+pub mod psp_policy;
 pub mod rows;
 pub mod status;
 
@@ -26,7 +28,7 @@ pub use rows::{Access, Block, Field, Record, Register, RegisterRow, Value, Word}
 pub use status::Status;
 
 /// The version of this contract: a driver refuses a device of another major version.
-pub const CONTRACT_MAJOR: u16 = 2;
+pub const CONTRACT_MAJOR: u16 = 3;
 /// Rises when registers are added and nothing that was there changes.
 pub const CONTRACT_MINOR: u16 = 0;
 

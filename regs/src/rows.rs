@@ -13,6 +13,8 @@ pub enum Access {
     WriteOnly,
     /// Writing 1 sets the bit for good; writing 0 does nothing.
     WriteOneToSet,
+    /// Writing 1 clears the bit; writing 0 does nothing.
+    WriteOneToClear,
 }
 
 impl Access {
@@ -23,6 +25,7 @@ impl Access {
             Access::ReadWrite => "rw",
             Access::WriteOnly => "wo",
             Access::WriteOneToSet => "w1s",
+            Access::WriteOneToClear => "w1c",
         }
     }
 }

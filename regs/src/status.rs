@@ -48,6 +48,10 @@ enumeration! {
         BadPreformatted = 16, "bad_preformatted";
         /// encapsulate: BEET mode cannot carry this packet: a fragment, IPv4 options, or other addresses.
         NotBeet = 17, "not_beet";
+        /// commit: the SA has reached a hard limit.
+        HardLimit = 18, "hard_limit";
+        /// commit: the IV clock of PSP has no epoch yet.
+        PspNoEpoch = 19, "psp_no_epoch";
 
         /// rx_parse: the frame ends inside the Ethernet header.
         TruncatedEthernet = 32, "truncated_ethernet";
@@ -122,6 +126,10 @@ enumeration! {
         SelectorMismatch = 76, "selector_mismatch";
         /// selector: a packet in clear that an SA was due for (RFC 4301 5.2).
         ClearNotAccepted = 77, "clear_not_accepted";
+        /// receive commit: the SA has reached a hard limit.
+        ReceiveHardLimit = 78, "receive_hard_limit";
+        /// receive commit: a PSP packet with the D bit, where the host wants those dropped.
+        PspDropBit = 79, "psp_drop_bit";
 
         /// steering: no receive descriptor was posted, or too few for the frame.
         NoBuffer = 96, "no_buffer";

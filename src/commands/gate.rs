@@ -8,6 +8,7 @@ use cryptonic_driver::{
 };
 use cryptonic_hwmodel::Parameters;
 use cryptonic_regs::admin::{Direction, Mode};
+use cryptonic_regs::events::SlotState;
 use cryptonic_wire::ethernet;
 use cryptonic_wire::packet::{self, Plain, UdpPorts};
 
@@ -61,10 +62,11 @@ struct Installed {
 }
 
 /// What an installed SA counts.
-enum Progress {
-    Sequence(SaHandle),
-    /// The next IV, if the file gave one.
-    Iv(Option<u64>),
+struct Progress {
+    /// Its slot; none for a key that travels in descriptors.
+    handle: Option<SaHandle>,
+    /// PSP: the next IV, if the file gave one.
+    iv: Option<u64>,
 }
 
 /// The SAs of a file, installed and ready.
@@ -84,11 +86,13 @@ pub(crate) struct Gate<'a> {
 
 /// Where an SA got to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Advanced {
+pub(crate) struct Advanced {
     /// ESP: last sequence number used or highest accepted.
-    Sequence(u64),
+    pub(crate) sequence: Option<u64>,
     /// PSP: the next IV, if the file gave one.
-    Iv(Option<u64>),
+    pub(crate) iv: Option<u64>,
+    /// Where it has a lifetime: how much of that is used, and the state of its slot.
+    pub(crate) life: Option<(u64, SlotState)>,
 }
 
 impl<'a> Gate<'a> {
@@ -96,7 +100,11 @@ impl<'a> Gate<'a> {
     pub(crate) fn new(name: &DeviceName, file: &'a SaFile, seed: u64) -> Result<Gate<'a>> {
         let mut parameters = Parameters::default();
         parameters.capacity.frame_bytes = FRAME_BYTES;
-        parameters.capacity.sa_slots = parameters.capacity.sa_slots.max(file.sas.len() as u64);
+        // Either kind of slot for each of them.
+        let slots = file.sas.len() as u64;
+        parameters.capacity.sa_packet_slots = parameters.capacity.sa_packet_slots.max(slots);
+        parameters.capacity.sa_slots =
+            parameters.capacity.sa_slots.max(parameters.capacity.sa_packet_slots + slots);
         let station = |number: u64| Station::open(name, &parameters, seed.wrapping_add(number));
         let mut first = station(0)?;
         let receives_psp = first.receive_psp(file)?;
@@ -217,7 +225,7 @@ impl<'a> Gate<'a> {
             let name = status.filter(|_| frames.is_empty()).map(Status::name);
             return Ok(name.map_or(Outcome::Lost, Outcome::Dropped));
         }
-        if let Progress::Iv(Some(next)) = progress {
+        if let Some(next) = &mut progress.iv {
             *next = sequence.wrapping_add(1);
         }
         let [frame]: [Vec<u8>; 1] = match frames.try_into() {
@@ -268,14 +276,21 @@ impl<'a> Gate<'a> {
 
     /// Where each SA of the file got to.
     pub(crate) fn advanced(&mut self) -> Result<Vec<Advanced>> {
-        let nic = &mut self.stations[0].nic;
         self.installed
             .iter()
-            .map(|installed| match installed.progress {
-                Progress::Sequence(handle) => {
-                    Ok(Advanced::Sequence(nic.query_sa(handle).map_err(device_error)?.sequence))
-                }
-                Progress::Iv(next) => Ok(Advanced::Iv(next)),
+            .zip(&self.file.sas)
+            .map(|(installed, sa)| {
+                let Progress { handle, iv } = installed.progress;
+                let nic = &mut self.stations[installed.station].nic;
+                let state = handle.map(|handle| nic.query_sa(handle)).transpose().map_err(device_error)?;
+                let esp = matches!(sa.protocol, Protocol::Esp(_));
+                Ok(Advanced {
+                    sequence: state.as_ref().filter(|_| esp).map(|state| state.sequence),
+                    iv,
+                    life: sa.lifetime.zip(state.as_ref()).map(|(lifetime, state)| {
+                        (lifetime.count_of(state.packets, state.bytes), state.state)
+                    }),
+                })
             })
             .collect()
     }
@@ -350,17 +365,17 @@ impl Station {
                 let handle =
                     self.nic.install_sa(esp_configuration(sa, esp, cookie)?).map_err(refused(place))?;
                 let protection = (sa.direction == Direction::Out).then_some(Protection::Sa(handle));
-                Ok((protection, Progress::Sequence(handle)))
+                Ok((protection, Progress { handle: Some(handle), iv: None }))
             }
             // The S and D bits are told a packet, with its key.
             Protocol::Psp(psp) if psp.sample || psp.drop => {
                 let transmit = psp_transmit(sa.spi, psp, &mut self.queue, place)?;
-                Ok((Some(Protection::PspKey(transmit)), Progress::Iv(psp.iv)))
+                Ok((Some(Protection::PspKey(transmit)), Progress { handle: None, iv: psp.iv }))
             }
             Protocol::Psp(psp) => {
-                let configuration = psp_configuration(sa.spi, psp, place)?;
+                let configuration = psp_configuration(sa, psp, place)?;
                 let handle = self.nic.install_psp_sa(configuration).map_err(refused(place))?;
-                Ok((Some(Protection::Sa(handle)), Progress::Iv(psp.iv)))
+                Ok((Some(Protection::Sa(handle)), Progress { handle: Some(handle), iv: psp.iv }))
             }
         }
     }
@@ -410,6 +425,7 @@ fn esp_configuration(sa: &Sa, esp: &Esp, cookie: u32) -> Result<SaConfiguration>
     let outbound = sa.direction == Direction::Out;
     let key = secret_key(esp.key.expose(), &sa.place)?;
     let beet = esp.mode == Mode::Beet;
+    let lifetime = sa.lifetime.unwrap_or_default();
     let selector = sa.selector.of_device().filter(|_| beet || !outbound);
     Ok(SaConfiguration {
         icv_bytes: esp.icv_bytes,
@@ -426,18 +442,25 @@ fn esp_configuration(sa: &Sa, esp: &Esp, cookie: u32) -> Result<SaConfiguration>
         protect_destination_options: outbound && esp.protect_destination_options,
         tfc_bytes: if outbound { esp.tfc_bytes } else { 0 },
         cookie,
+        lifetime: lifetime.limits,
+        packets: lifetime.packets(),
+        bytes: lifetime.bytes(),
         ..SaConfiguration::new(sa.direction, esp.mode, esp.cipher, key, salt, sa.spi)
     })
 }
 
-fn psp_configuration(spi: u32, psp: &PspSa, place: &str) -> Result<PspSaConfiguration> {
+fn psp_configuration(sa: &Sa, psp: &PspSa, place: &str) -> Result<PspSaConfiguration> {
+    let lifetime = sa.lifetime.unwrap_or_default();
     Ok(PspSaConfiguration {
         mode: psp.mode,
         outer: psp.outer,
         crypt_offset: psp.crypt_offset,
         source_port: psp.source_port,
         virtualization_cookie: psp.virtualization_cookie,
-        ..PspSaConfiguration::new(psp.version, secret_key(psp.key.expose(), place)?, spi)
+        lifetime: lifetime.limits,
+        packets: lifetime.packets(),
+        bytes: lifetime.bytes(),
+        ..PspSaConfiguration::new(psp.version, secret_key(psp.key.expose(), place)?, sa.spi)
     })
 }
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use cryptonic_regs::Status;
 use cryptonic_regs::admin::Direction;
+use cryptonic_regs::events::SlotState;
 use cryptonic_wire::packet;
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -17,7 +18,7 @@ use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::output::{self, Interrupt, OutputFile, Paint};
 use crate::report::grouped;
-use crate::sa_file::{Esp, Protocol, SaFile, is_gmac};
+use crate::sa_file::{Esp, Protocol, Sa, SaFile, is_gmac};
 
 /// Flows that a hint names.
 const FLOWS_SHOWN: usize = 10;
@@ -97,8 +98,10 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
     // What is wrong with the input ends the reading; everything before it is still written.
     let wrong_input = push_all(&mut input, &mut gate, &mut output, &mut tally)?;
     output.finish()?;
+    let advanced = gate.advanced()?;
+    let lifetimes = lifetimes(&file, &advanced);
     if let Some(path) = &arguments.sa_out {
-        let text = advance(&arguments.sa, &gate.advanced()?)?;
+        let text = advance(&arguments.sa, &advanced)?;
         OutputFile::write_secret(path, text.as_bytes())?;
     }
     if let Some(folder) = &arguments.wireshark {
@@ -115,6 +118,10 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
             "interrupted": tally.interrupted,
             "seed": arguments.seed,
             "notes": file.notes,
+            "lifetimes": lifetimes
+                .iter()
+                .map(|life| json!({"sa": life.sa, "used": life.used, "unit": life.unit, "state": life.state.name()}))
+                .collect::<Vec<_>>(),
         });
         if let Some(hint) = hint(&tally, &file) {
             object["hint"] = hint.into();
@@ -125,7 +132,7 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
         }
         output::print_json(&object)?;
     } else {
-        let text = human(&tally, &file);
+        let text = human(&tally, &file, &lifetimes);
         if to_stdout { output::note(text.trim_end()) } else { output::print(&text)? }
     }
     if let Some(error) = wrong_input {
@@ -291,12 +298,32 @@ fn hint(tally: &Tally, file: &SaFile) -> Option<String> {
     Some(text)
 }
 
-fn human(tally: &Tally, file: &SaFile) -> String {
+/// How far an SA that has a lifetime is.
+struct Life<'a> {
+    sa: &'a str,
+    used: u64,
+    unit: &'static str,
+    state: SlotState,
+}
+
+fn lifetimes<'a>(file: &'a SaFile, advanced: &[Advanced]) -> Vec<Life<'a>> {
+    let of = |(sa, advanced): (&'a Sa, &Advanced)| {
+        let ((used, state), lifetime) = advanced.life.zip(sa.lifetime)?;
+        let unit = lifetime.limits.kind.name();
+        Some(Life { sa: &sa.name, used, unit, state })
+    };
+    file.sas.iter().zip(advanced).filter_map(of).collect()
+}
+
+fn human(tally: &Tally, file: &SaFile, lifetimes: &[Life<'_>]) -> String {
     let paint = Paint::for_stdout();
     let mut text = String::new();
     let _ = writeln!(text, "{} packets in, {} out", grouped(tally.packets_in), grouped(tally.packets_out));
     for (verdict, count) in &tally.verdicts {
         let _ = writeln!(text, "  {:>10}  {verdict}", grouped(*count));
+    }
+    for Life { sa, used, unit, state } in lifetimes {
+        let _ = writeln!(text, "  {:>10}  {unit} used by sa \"{sa}\": {}", grouped(*used), state.name());
     }
     if tally.lost > 0 {
         let _ = writeln!(text, "  {:>10}  {}", grouped(tally.lost), paint.bad("lost without a reason"));
@@ -328,20 +355,15 @@ fn advance(path: &Path, advanced: &[Advanced]) -> Result<Zeroizing<String>> {
         text.parse().map_err(|error| Error::at(path.display(), error))?;
     let mut numbers = advanced.iter();
     let mut set = |table: &mut dyn toml_edit::TableLike| {
-        let (key, number) = match numbers.next() {
-            Some(Advanced::Sequence(number)) => ("sequence", *number),
-            Some(Advanced::Iv(Some(number))) => ("iv", *number),
-            Some(Advanced::Iv(None)) | None => return,
-        };
-        let new: toml_edit::Value =
-            i64::try_from(number).map_or_else(|_| format!("{number:#x}").into(), Into::into);
-        match table.get_mut(key).and_then(toml_edit::Item::as_value_mut) {
-            Some(value) => {
-                let decor = value.decor().clone();
-                *value = new;
-                *value.decor_mut() = decor;
+        let Some(Advanced { sequence, iv, life }) = numbers.next() else { return };
+        for (key, number) in [("sequence", sequence), ("iv", iv)] {
+            if let Some(number) = number {
+                set_number(table, key, *number);
             }
-            None => drop(table.insert(key, toml_edit::value(new))),
+        }
+        let lifetime = table.get_mut("lifetime").and_then(toml_edit::Item::as_table_like_mut);
+        if let (Some((used, _)), Some(lifetime)) = (life, lifetime) {
+            set_number(lifetime, "used", *used);
         }
     };
     match document.get_mut("sa") {
@@ -352,6 +374,20 @@ fn advance(path: &Path, advanced: &[Advanced]) -> Result<Zeroizing<String>> {
         _ => {}
     }
     Ok(Zeroizing::new(document.to_string()))
+}
+
+/// Puts a number where another stood, or at the end.
+fn set_number(table: &mut dyn toml_edit::TableLike, key: &str, number: u64) {
+    let new: toml_edit::Value =
+        i64::try_from(number).map_or_else(|_| format!("{number:#x}").into(), Into::into);
+    match table.get_mut(key).and_then(toml_edit::Item::as_value_mut) {
+        Some(value) => {
+            let decor = value.decor().clone();
+            *value = new;
+            *value.decor_mut() = decor;
+        }
+        None => drop(table.insert(key, toml_edit::value(new))),
+    }
 }
 
 /// Writes a Wireshark configuration folder that knows the ESP keys, and the PSP dissector, whatever the SA file holds:

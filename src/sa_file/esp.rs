@@ -77,7 +77,6 @@ pub(super) fn sa(table: &mut Table<'_>, direction: Direction, notes: &mut Vec<St
         Some(item) => replay_window(&item, direction, esn, notes)?,
         None => REPLAY_WINDOW_DEFAULT,
     };
-    table.refuse_unsupported("lifetime")?;
     let outer = outer::tunnel(table, mode, direction, notes)?;
     let encapsulation =
         table.take("udp_encap").map(|item| outer::encapsulation(&item, direction, notes)).transpose()?;

@@ -53,6 +53,7 @@ sequence = 0                         # last sequence number used; --sa-out carri
 tunnel = {{ src = "192.0.2.1", dst = "192.0.2.2", ttl = 64, df = "copy", dscp = "copy", ecn = "copy" }}
 # udp_encap = {{ src_port = 4500, dst_port = 4500 }}       # ESP in UDP, on both ends
 # tfc = 1400                         # shorter packets are padded to as many bytes
+# lifetime = {{ kind = "count", soft = 900000, hard = 1000000 }}   # kind: count (packets) | bytes
 selector = {{ src = "10.0.0.0/8", dst = "10.1.0.0/16" }}   # absent: every packet; the first match wins
 
 [[sa]]

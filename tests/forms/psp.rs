@@ -159,14 +159,12 @@ fn send(
         let handle = rig
             .sender
             .install_psp_sa(PspSaConfiguration {
-                version: form.version,
-                key,
-                spi: witness.spi,
                 mode: if form.tunnel { Mode::Tunnel } else { Mode::Transport },
                 outer: form.tunnel.then(|| OuterHeader::new(address(&source), address(&destination))),
                 crypt_offset: witness.crypt_offset as u8,
                 source_port: SourcePort::Fixed(witness.source_port),
                 virtualization_cookie: witness.cookie,
+                ..PspSaConfiguration::new(form.version, key, witness.spi)
             })
             .expect("a slot");
         let sent = rig.send(number, &inner.frame(), Protection::Sa(handle));

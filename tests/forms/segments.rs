@@ -96,14 +96,11 @@ fn protected(rig: &mut Rig, how: How, ipv6: bool) -> Protected {
         How::PspTunnel | How::PspTransport => {
             rig.sender.psp_test_iv_load(1).expect("IVs begin at 1");
             let sa = PspSaConfiguration {
-                version: 0,
-                key: secret,
-                spi: 0x1234_5678,
                 mode,
                 outer: tunnel.then(header),
                 crypt_offset: 1,
                 source_port: SourcePort::Fixed(0xc123),
-                virtualization_cookie: None,
+                ..PspSaConfiguration::new(0, secret, 0x1234_5678)
             };
             let handle = rig.sender.install_psp_sa(sa).expect("a slot");
             let sa = witness::Psp {

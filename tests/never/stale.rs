@@ -66,7 +66,9 @@ fn a_guessed_reference_protects_nothing() {
         (2048, sa.generation),
         (0xff_ffff, sa.generation),
     ] {
-        assert_stale(&mut a, SaHandle { index, generation }, &format!("{index} {generation}"));
+        let mut guessed = sa;
+        (guessed.index, guessed.generation) = (index, generation);
+        assert_stale(&mut a, guessed, &format!("{index} {generation}"));
     }
 }
 

@@ -35,7 +35,8 @@ impl TransmitSide {
         let mut key = None;
         let mut cookie = None;
         let (how, security) = match &packet.protection {
-            Protection::Sa(handle) => (SECURITY_SA, sa_word(*handle)),
+            Protection::Sa(handle) if handle.nic == self.nic => (SECURITY_SA, sa_word(*handle)),
+            Protection::Sa(_) => return Err(QueueError::ForeignSa),
             Protection::Clear => (SECURITY_CLEAR, 0),
             Protection::PspKey(psp) => {
                 let found = self.keys.get(self.identity, psp.key)?;

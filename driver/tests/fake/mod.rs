@@ -4,6 +4,7 @@
 
 #![allow(dead_code)] // Every test binary uses its own part.
 
+mod events;
 mod rings;
 
 use std::cell::{Cell, RefCell};
@@ -14,24 +15,30 @@ use cryptonic_pci::config::{COMMAND, COMMAND_BUS_MASTER};
 use cryptonic_pci::host::Wake;
 use cryptonic_pci::{Bar, DmaAccess, Host, HostError, SharedMemory, Time, Work};
 use cryptonic_regs::admin::{
-    AdminCompletion, AdminCompletionEnd, AdminStatus, AllocatedSpi, CapabilityReply, Command, Opcode, SaForm,
-    SaNames, SaParameters, SaStateHead, SaStateReply, StatisticsReply,
+    AdminCompletion, AdminCompletionEnd, AdminStatus, AllocatedSpi, CapabilityReply, Command, InstalledSa,
+    LifetimeKind, Opcode, SaParameters, SaStateHead, SaStateReply, SaSticky, StatisticsReply,
 };
 use cryptonic_regs::bar0::{
     ADMIN_COMMAND_BASE, ADMIN_COMPLETION_BASE, ADMIN_CONTROL, ADMIN_DOORBELL, ADMIN_STATUS, AdminControl,
     BLOCK_TABLE, BLOCK_TABLE_ENTRY_BYTES, BLOCK_TABLE_OFFSET, BLOCKS, BlockTable, CHAIN_CAPABILITY,
     CIPHER_CAPABILITY, CONTRACT_VERSION, ChainCapability, CipherCapability, ContractVersion,
     DESCRIPTOR_CAPABILITY, DEVICE_KIND, DEVICE_STATUS, DescriptorCapability, DeviceKind, DeviceStatus,
-    FRAME_BYTES_MAX, LINE_RATE_MBPS, MAC_ADDRESS, MAGIC, MAGIC_VALUE, PROTOCOL_CAPABILITY,
-    ProtocolCapability, QUEUE_CAPABILITY, QUEUE_CONTROL, QUEUE_PAIR, QUEUE_PAIR_STRIDE, QUEUE_STATUS,
-    QueueCapability, QueueControl, QueueStatus, REPLAY_WINDOW_MAX, SA_SLOTS, SEGMENTED_BYTES_MAX, SERIAL,
+    FRAME_BYTES_MAX, LIFE_CAPABILITY, LINE_RATE_MBPS, LifeCapability, MAC_ADDRESS, MAGIC, MAGIC_VALUE,
+    PROTOCOL_CAPABILITY, ProtocolCapability, QUEUE_CAPABILITY, QUEUE_CONTROL, QUEUE_PAIR, QUEUE_PAIR_STRIDE,
+    QUEUE_STATUS, QueueCapability, QueueControl, QueueStatus, REPLAY_WINDOW_MAX, SA_PACKET_SLOTS, SA_SLOTS,
+    SEGMENTED_BYTES_MAX, SERIAL,
 };
 use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
 use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, INTERRUPT_ARM, RECEIVE_DOORBELL, TRANSMIT_DOORBELL};
+use cryptonic_regs::events::{EventCause, SlotState};
 use cryptonic_regs::{CONTRACT_MAJOR, Register, Value};
 
 pub const QUEUE_PAIRS: usize = 4;
 pub const SA_SLOT_COUNT: u32 = 8;
+/// Of them those that count packets.
+pub const PACKET_SLOT_COUNT: u32 = 6;
+/// SAs that one command installs.
+pub const SA_BATCH: u8 = 4;
 /// The longest chains that the device takes.
 pub const TRANSMIT_CHAIN: u8 = 6;
 pub const RECEIVE_CHAIN: u8 = 4;
@@ -70,10 +77,14 @@ pub struct Device {
     pub pushes_used: u32,
     pub keep_sent: bool,
     pub on_admin: Hook<AdminCompletion>,
+    pub on_query: Hook<SaStateReply>,
     pub on_transmit: Hook<TransmitCompletion>,
     pub on_receive: Hook<ReceiveCompletion>,
     admin_doorbell: u32,
     admin_done: u32,
+    /// Which of the SAs of a command is refused.
+    refused_record: u64,
+    pub events: events::Events,
     next_generation: u32,
     next_spi: u32,
     generation: u16,
@@ -107,11 +118,43 @@ pub struct Queue {
 
 #[derive(Clone)]
 pub struct Sa {
-    generation: u32,
-    form: SaForm,
-    names: SaNames,
+    pub generation: u32,
+    pub parameters: SaParameters,
     pub sequence: u64,
-    packets: u64,
+    pub packets: u64,
+    pub bytes: u64,
+    pub refused: u64,
+    pub arming: u8,
+    /// Sticky bits.
+    pub causes: u16,
+}
+
+impl Sa {
+    fn expired(&self) -> bool {
+        self.causes & (1 << 2 | 1 << 4 | 1 << 6 | 1 << 7) != 0
+    }
+
+    fn state(&self) -> SlotState {
+        match self.causes & (1 << 1 | 1 << 3) {
+            _ if self.expired() => SlotState::Expired,
+            0 => SlotState::Armed,
+            _ => SlotState::Soft,
+        }
+    }
+
+    fn at_hard_limit(&self) -> bool {
+        let parameters = &self.parameters;
+        !parameters.lifetime.no_hard_limit() && self.counted().0 >= parameters.hard_limit
+    }
+
+    /// What the limits are held against, with the causes of the soft and of the hard one.
+    fn counted(&self) -> (u64, EventCause, EventCause) {
+        if u32::from(self.parameters.lifetime.kind()) == LifetimeKind::Packets.number() {
+            (self.packets, EventCause::SoftPackets, EventCause::HardPackets)
+        } else {
+            (self.bytes, EventCause::SoftBytes, EventCause::HardBytes)
+        }
+    }
 }
 
 /// The host side of a [`Device`]; clones are the same device.
@@ -152,8 +195,14 @@ impl Host for Fake {
     fn read32(&self, bar: Bar, offset: u32) -> Result<u32, HostError> {
         assert_eq!((bar, offset % 4), (Bar::Bar0, 0));
         self.now.set(self.now.get() + Time::from_nanoseconds(500).0);
-        let device = self.device.borrow();
-        Ok(if device.gone { u32::MAX } else { device.registers.get(&offset).copied().unwrap_or(0) })
+        let mut device = self.device.borrow_mut();
+        if device.gone {
+            return Ok(u32::MAX);
+        }
+        if let Some(value) = device.read_event_register(offset) {
+            return Ok(value);
+        }
+        Ok(device.registers.get(&offset).copied().unwrap_or(0))
     }
 
     fn write32(&self, bar: Bar, offset: u32, value: u32) -> Result<(), HostError> {
@@ -207,8 +256,9 @@ impl Host for Fake {
             self.relax();
             let mut device = self.device.borrow_mut();
             let lost = device.lose_interrupts;
+            let events = std::mem::take(&mut device.events.fired);
             let fired =
-                device.queues.iter_mut().fold(false, |any, queue| std::mem::take(&mut queue.fired) | any);
+                device.queues.iter_mut().fold(events, |any, queue| std::mem::take(&mut queue.fired) | any);
             if fired && !lost {
                 return Ok(Wake::Interrupt);
             }
@@ -221,6 +271,7 @@ impl Host for Fake {
         device.resets += 1;
         device.queues = Default::default();
         device.sas.clear();
+        device.events = Default::default();
         device.admin_doorbell = 0;
         device.admin_done = 0;
         device.bus_master = false;
@@ -250,7 +301,7 @@ impl Device {
         let queue = QueueCapability::new()
             .with_queue_pairs(QUEUE_PAIRS as u16)
             .with_ring_slots_log2_max(10)
-            .with_vectors(5);
+            .with_vectors(QUEUE_PAIRS as u8 + 2);
         set(QUEUE_CAPABILITY.offset, queue.into_bits());
         let descriptor = DescriptorCapability::new()
             .with_stride_32(true)
@@ -294,6 +345,15 @@ impl Device {
         let cipher = CipherCapability::new().with_aes_gcm_128(true).with_aes_gcm_256(true).with_icv_16(true);
         set(CIPHER_CAPABILITY.offset, cipher.into_bits());
         set(SA_SLOTS.offset, SA_SLOT_COUNT);
+        set(SA_PACKET_SLOTS.offset, PACKET_SLOT_COUNT);
+        let life = LifeCapability::new()
+            .with_events(true)
+            .with_psp_rotation(true)
+            .with_psp_capture(true)
+            .with_psp_sampling(true)
+            .with_sa_batch(SA_BATCH)
+            .with_event_slots_log2_max(6);
+        set(LIFE_CAPABILITY.offset, life.into_bits());
         set(REPLAY_WINDOW_MAX.offset, 1024);
         set(FRAME_BYTES_MAX.offset, 9600);
         set(LINE_RATE_MBPS.offset, 100_000);
@@ -313,6 +373,9 @@ impl Device {
     fn write(&mut self, bar: Bar, offset: u32, value: u32) {
         match bar {
             Bar::Bar0 => {
+                if self.write_event_register(offset, value) {
+                    return;
+                }
                 self.registers.insert(offset, value);
                 if offset == ADMIN_DOORBELL.offset {
                     self.admin_doorbell = value;
@@ -409,7 +472,7 @@ impl Device {
         let command = Command::of_words(&words);
         let (result, status) = match self.command(&command) {
             Ok(result) => (result, AdminStatus::Ok),
-            Err(status) => (0, status),
+            Err(status) => (std::mem::take(&mut self.refused_record), status),
         };
         let end = AdminCompletionEnd::new()
             .with_identifier(command.head.identifier())
@@ -442,23 +505,40 @@ impl Device {
                 Ok(0)
             }
             Opcode::SaInstall => {
-                let words: [u64; SaParameters::WORDS] =
-                    self.words(command.parameter_address).ok_or(AdminStatus::BadAddress)?;
-                self.parameters.push(words.to_vec());
-                let parameters = SaParameters::of_words(&words);
-                let index = (0..SA_SLOT_COUNT)
-                    .find(|index| !self.sas.contains_key(index))
-                    .ok_or(AdminStatus::NoFreeSlot)?;
-                self.next_generation += 1;
-                let sa = Sa {
-                    generation: self.next_generation,
-                    form: parameters.form,
-                    names: parameters.names,
-                    sequence: parameters.sequence,
-                    packets: 0,
-                };
-                self.sas.insert(index, sa);
-                Ok(u64::from(self.next_generation) << 32 | u64::from(index))
+                // All are looked at before one is put into its slot.
+                let mut taken: Vec<(u32, SaParameters)> = Vec::new();
+                for number in 0..command.argument_0 {
+                    self.refused_record = number;
+                    let at = command.parameter_address + number * SaParameters::BYTES as u64;
+                    let words: [u64; SaParameters::WORDS] = self.words(at).ok_or(AdminStatus::BadAddress)?;
+                    self.parameters.push(words.to_vec());
+                    let parameters = SaParameters::of_words(&words);
+                    let packets = u32::from(parameters.lifetime.kind()) == LifetimeKind::Packets.number();
+                    let mut slots =
+                        if packets { 0..PACKET_SLOT_COUNT } else { PACKET_SLOT_COUNT..SA_SLOT_COUNT };
+                    let free = |index: &u32| {
+                        !self.sas.contains_key(index) && taken.iter().all(|(other, _)| other != index)
+                    };
+                    let index = slots.find(free).ok_or(AdminStatus::NoFreeSlot)?;
+                    taken.push((index, parameters));
+                }
+                for (number, (index, parameters)) in taken.into_iter().enumerate() {
+                    self.next_generation += 1;
+                    let sa = Sa {
+                        generation: self.next_generation,
+                        parameters,
+                        sequence: parameters.sequence,
+                        packets: parameters.packets,
+                        bytes: parameters.bytes,
+                        refused: 0,
+                        arming: 0,
+                        causes: 0,
+                    };
+                    self.sas.insert(index, sa);
+                    let word = InstalledSa::new().with_index(index).with_generation(self.next_generation);
+                    self.put_words(command.reply_address + number as u64 * 8, &[word.into_bits()]);
+                }
+                Ok(0)
             }
             Opcode::SaDelete => match self.sas.get(&low) {
                 Some(sa) if sa.generation == high => {
@@ -467,14 +547,41 @@ impl Device {
                 }
                 _ => Err(AdminStatus::NoSuchSa),
             },
+            Opcode::SaArm => match self.sas.get_mut(&low) {
+                Some(sa) if sa.generation == high => {
+                    sa.arming = sa.arming.wrapping_add(1);
+                    sa.causes &= !(1 << 1 | 1 << 3);
+                    sa.parameters.soft_limit = command.argument_1;
+                    sa.parameters.lifetime.set_no_soft_limit(false);
+                    Ok(0)
+                }
+                _ => Err(AdminStatus::NoSuchSa),
+            },
             Opcode::SaQuery => match self.sas.get(&low).cloned() {
                 Some(sa) if sa.generation == high => {
+                    let (form, lifetime) = (sa.parameters.form, sa.parameters.lifetime);
                     let head = SaStateHead::new()
-                        .with_state(1)
-                        .with_direction(sa.form.direction())
-                        .with_protocol(sa.form.protocol())
-                        .with_spi(sa.names.spi());
-                    let reply = SaStateReply { head, sequence: sa.sequence, packets: sa.packets, bytes: 0 };
+                        .with_state(sa.state().number() as u8)
+                        .with_direction(form.direction())
+                        .with_protocol(form.protocol())
+                        .with_kind(lifetime.kind())
+                        .with_no_soft_limit(lifetime.no_soft_limit())
+                        .with_no_hard_limit(lifetime.no_hard_limit())
+                        .with_spi(sa.parameters.names.spi());
+                    let mut reply = SaStateReply {
+                        head,
+                        sequence: sa.sequence,
+                        packets: sa.packets,
+                        bytes: sa.bytes,
+                        soft_limit: sa.parameters.soft_limit,
+                        hard_limit: sa.parameters.hard_limit,
+                        refused: sa.refused,
+                        sticky: SaSticky::new().with_causes(sa.causes).with_arming(sa.arming),
+                        ..SaStateReply::default()
+                    };
+                    if let Some(hook) = &mut self.on_query {
+                        hook(&mut reply);
+                    }
                     self.put_words(command.reply_address, &reply.to_words());
                     Ok(0)
                 }

@@ -141,14 +141,21 @@ impl Device {
             Some(Security::Sa) => {
                 let name = TransmitSa::from_bits(words[2]);
                 match self.sas.get_mut(&name.index()) {
+                    Some(sa) if sa.generation == name.generation() && sa.at_hard_limit() => {
+                        sa.refused += 1;
+                        status = Status::HardLimit;
+                        sa_index = name.index();
+                    }
                     Some(sa) if sa.generation == name.generation() => {
                         sa.sequence += numbers;
                         sa.packets += numbers;
+                        sa.bytes += self.frame.len() as u64;
                         sa_index = name.index();
                         sequence = sa.sequence;
                         protocol = ReceivedProtocol::Esp;
-                        completion.security =
-                            ReceiveSecurity::new().with_spi(sa.names.spi()).with_cookie(sa.names.cookie());
+                        completion.security = ReceiveSecurity::new()
+                            .with_spi(sa.parameters.names.spi())
+                            .with_cookie(sa.parameters.names.cookie());
                         completion.sa_generation = sa.generation.into();
                     }
                     _ => status = Status::StaleSa,
@@ -160,6 +167,9 @@ impl Device {
                 sequence = 0x1000 + u64::from(position);
             }
             None => status = Status::BadDescriptor,
+        }
+        if status == Status::Ok && protocol == ReceivedProtocol::Esp {
+            self.count(sa_index);
         }
         completion.completed = ReceiveCompleted::new().with_sa_index(sa_index);
         completion.iv = sequence;
@@ -206,6 +216,21 @@ impl Device {
         }
         self.frame = frame;
         Some(())
+    }
+
+    /// What the limits of an SA say to its counters.
+    fn count(&mut self, index: u32) {
+        let Some(sa) = self.sas.get(&index) else { return };
+        let (counted, soft, hard) = sa.counted();
+        let (parameters, causes) = (sa.parameters, sa.causes);
+        for (none, limit, cause) in [
+            (parameters.lifetime.no_soft_limit(), parameters.soft_limit, soft),
+            (parameters.lifetime.no_hard_limit(), parameters.hard_limit, hard),
+        ] {
+            if !none && counted >= limit && causes & 1 << cause.number() == 0 {
+                self.happen(cause, index);
+            }
+        }
     }
 
     /// Puts a frame into the next posted buffers, if there are enough.

@@ -11,7 +11,7 @@ pub use manual::manual;
 pub use system_verilog::system_verilog;
 
 use crate::rows::{Block, Enumeration, Field, Record, Value};
-use crate::{admin, bar0, completion, descriptor, doorbell, firmware, status};
+use crate::{admin, bar0, completion, descriptor, doorbell, events, firmware, status};
 
 /// An address space and its blocks.
 pub(crate) struct Space {
@@ -45,12 +45,14 @@ pub(crate) const RECORDS: &[Record] = &[
     admin::SaStateReply::ROW,
     admin::StatisticsReply::ROW,
     admin::CapabilityReply::ROW,
+    events::Event::ROW,
 ];
 
 /// The forms of a word that its record holds as plain bits.
 pub(crate) const WORD_FORMS: &[(&str, &[Field])] = &[
     ("TransmitSa", <descriptor::TransmitSa as Value>::FIELDS),
     ("TransmitPsp", <descriptor::TransmitPsp as Value>::FIELDS),
+    ("InstalledSa", <admin::InstalledSa as Value>::FIELDS),
 ];
 
 pub(crate) const ENUMERATIONS: &[Enumeration] = &[
@@ -64,11 +66,14 @@ pub(crate) const ENUMERATIONS: &[Enumeration] = &[
     admin::AdminStatus::ROW,
     admin::Direction::ROW,
     admin::SaProtocol::ROW,
+    admin::LifetimeKind::ROW,
     admin::Mode::ROW,
     admin::Cipher::ROW,
     admin::DfPolicy::ROW,
     admin::EcnPolicy::ROW,
     admin::FlowLabelPolicy::ROW,
+    events::EventCause::ROW,
+    events::SlotState::ROW,
     firmware::SaOperation::ROW,
     firmware::PspOperation::ROW,
     firmware::Outcome::ROW,
