@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::str::FromStr;
 
 use cryptonic_driver::{Nic, OpenOptions};
-use cryptonic_hwmodel::{Latencies, NicId, ParameterError, Parameters, Spread, World};
+use cryptonic_hwmodel::{
+    CableCounters, CableParameters, Latencies, NicId, ParameterError, Parameters, Spread, World,
+};
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
 
@@ -111,11 +113,16 @@ pub struct Reading {
 
 impl Pair {
     /// Opens both, with a driver on each.
-    pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<(Pair, [Nic; 2])> {
+    pub fn open(
+        name: &DeviceName,
+        parameters: &Parameters,
+        cable: &CableParameters,
+        seed: u64,
+    ) -> Result<(Pair, [Nic; 2])> {
         let DeviceName::Model = name;
         let world = World::new(seed);
         let ids = [add(&world, parameters)?, add(&world, parameters)?];
-        world.connect(ids[0], ids[1], CABLE_DELAY);
+        world.connect_through(ids[0], ids[1], CABLE_DELAY, cable);
         let nics = [drive(&world, ids[0])?, drive(&world, ids[1])?];
         Ok((Pair { world, ids }, nics))
     }
@@ -128,6 +135,16 @@ impl Pair {
     /// Does what is under way, until nothing moves without the hosts.
     pub fn settle(&self) {
         self.world.drain();
+    }
+
+    /// What the cable did to the frames of both NICs.
+    pub fn cable_counters(&self) -> CableCounters {
+        let [one, other] = self.ids.map(|id| self.world.cable_counters(id));
+        CableCounters {
+            lost: one.lost + other.lost,
+            duplicated: one.duplicated + other.duplicated,
+            deepest: one.deepest.max(other.deepest),
+        }
     }
 
     /// Begins to measure latencies anew.

@@ -3,8 +3,11 @@
 use std::path::Path;
 
 use cryptonic_driver::{InlinePolicy, PushPolicy};
+use cryptonic_hwmodel::CableParameters;
 use cryptonic_regs::admin::{Cipher, Mode};
+use cryptonic_wire::sequence::{MAX_WINDOW, MIN_WINDOW};
 
+use crate::cable;
 use crate::error::Result;
 use crate::sa_file::{CIPHERS, is_gmac};
 use crate::toml_reader::{Item, Source, Table};
@@ -74,7 +77,14 @@ pub(crate) struct EspForm {
     pub(crate) in_udp: bool,
     /// The outer header of a tunnel, and the outer addresses of BEET mode, are IPv6.
     pub(crate) outer_ipv6: bool,
+    /// Packets of the receiver's replay window, 0 for none.
+    pub(crate) replay_window: u32,
+    /// The last sequence number used before the run.
+    pub(crate) sequence: u64,
 }
+
+/// The replay window of a flow that does not say one.
+pub(crate) const REPLAY_WINDOW: u32 = 1024;
 
 impl EspForm {
     /// A mode and a cipher, and nothing out of the ordinary.
@@ -87,6 +97,8 @@ impl EspForm {
             esn: false,
             in_udp: false,
             outer_ipv6: false,
+            replay_window: REPLAY_WINDOW,
+            sequence: 0,
         }
     }
 }
@@ -195,15 +207,18 @@ pub(crate) fn bench_flow(size: usize) -> Flow {
     }
 }
 
-/// Reads the flows of a workload file.
-pub(crate) fn read_flows(path: &Path, default_sizes: &Sizes) -> Result<Vec<Flow>> {
+/// Reads the flows of a workload file, and the cable they go over.
+pub(crate) fn read_workload(path: &Path, default_sizes: &Sizes) -> Result<(Vec<Flow>, CableParameters)> {
     Source::read(path)?.parse(|root| {
+        let cable =
+            root.take("cable").map(|item| cable::read(item.table()?)).transpose()?.unwrap_or_default();
         let list = root.require("flow")?;
         let flows = list.items()?;
         if flows.is_empty() {
             return Err(list.error("there is no flow"));
         }
-        flows.iter().enumerate().map(|(index, item)| flow(item.table()?, index, default_sizes)).collect()
+        let flows = flows.iter().enumerate().map(|(index, item)| flow(item.table()?, index, default_sizes));
+        Ok((flows.collect::<Result<_>>()?, cable))
     })
 }
 
@@ -279,15 +294,35 @@ fn esp_form(table: &mut Table<'_>, mode: Mode) -> Result<EspForm> {
         return Err(table.error("AES-GMAC has no implicit IV (RFC 8750)"));
     }
     let outer_ipv6 = mode != Mode::Transport && flag(table, "outer", &FAMILIES)?;
+    let esn = boolean(table, "esn")?;
     Ok(EspForm {
         mode,
         cipher,
         icv_bytes,
         implicit_iv,
-        esn: boolean(table, "esn")?,
+        esn,
         in_udp: boolean(table, "udp")?,
         outer_ipv6,
+        replay_window: table.take("replay_window").map_or(Ok(REPLAY_WINDOW), |item| replay_window(&item))?,
+        sequence: table.take("sequence").map_or(Ok(0), |item| sequence(&item, esn))?,
     })
+}
+
+fn replay_window(item: &Item<'_>) -> Result<u32> {
+    match item.number(0, u64::MAX)? {
+        packets if packets == 0 || (MIN_WINDOW.into()..=MAX_WINDOW.into()).contains(&packets) => {
+            Ok(packets as u32)
+        }
+        _ => Err(item.error(format_args!("wants 0 (off) or {MIN_WINDOW} to {MAX_WINDOW} packets"))),
+    }
+}
+
+fn sequence(item: &Item<'_>, esn: bool) -> Result<u64> {
+    let sequence = item.number(0, u64::MAX)?;
+    if !esn && sequence > u32::MAX.into() {
+        return Err(item.error("without ESN a sequence number has 32 bits"));
+    }
+    Ok(sequence)
 }
 
 fn psp_form(table: &mut Table<'_>, tunnel: bool) -> Result<PspForm> {

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cable;
 mod capture;
 mod cli;
 mod commands;

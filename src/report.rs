@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::cable::CableReport;
 use crate::output::Paint;
 
 /// Stages that are busy less than this share of the time do not limit anything.
@@ -36,6 +37,8 @@ pub(crate) struct Report {
     /// Packets that did not arrive and that no drop accounts for.
     pub(crate) lost_without_reason: u64,
     pub(crate) drops: BTreeMap<&'static str, u64>,
+    /// Of a cable that is not plain.
+    pub(crate) cable: Option<CableReport>,
     /// Bytes of the verified packets as they were handed to the driver.
     pub(crate) verified_bytes: u64,
     pub(crate) modelled_seconds: f64,
@@ -56,6 +59,18 @@ impl Report {
         if self.faults.len() < EXAMPLES {
             self.faults.push(describe());
         }
+    }
+
+    /// Counts what was lost without a reason: what went onto the cable or was made by it, less what arrived, was dropped,
+    /// or was lost by it. A packet that arrived twice and that the cable did not double is a mismatch.
+    pub(crate) fn balance(&mut self) {
+        let (mut there, mut explained) = (self.packets_sent, self.drops.values().sum::<u64>());
+        if let Some(CableReport { counters, again, .. }) = &self.cable {
+            there += counters.duplicated;
+            explained += counters.lost;
+            self.mismatches += again.saturating_sub(counters.duplicated);
+        }
+        self.lost_without_reason = there.saturating_sub(self.packets_received + explained);
     }
 
     /// Whether everything that was sent arrived unchanged or was dropped with a reason.
@@ -112,6 +127,7 @@ impl Report {
             "mismatches": self.mismatches,
             "lost_without_reason": self.lost_without_reason,
             "drops": self.drops,
+            "cable": self.cable.as_ref().map(CableReport::json),
             "modelled_seconds": self.modelled_seconds,
             "modelled_gbps": round(self.gbps(), 3),
             "modelled_packets_per_second": ratio(self.packets_verified as f64, self.modelled_seconds).round(),
@@ -186,6 +202,9 @@ impl Report {
         let drops: Vec<String> =
             self.drops.iter().map(|(reason, count)| format!("{} {reason}", grouped(*count))).collect();
         line("drops", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") })?;
+        if let Some(cable) = &self.cable {
+            line("cable", cable.text())?;
+        }
         let rate = ratio(self.packets_verified as f64, self.modelled_seconds) / 1e6;
         line(
             "modelled",

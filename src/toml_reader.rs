@@ -196,6 +196,19 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// A share of a whole, from 0 to 1.
+    pub(crate) fn share(&self) -> Result<f64> {
+        let share = match self.value.get_ref() {
+            DeValue::Integer(integer) => integer.as_str().parse().ok(),
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            _ => return Err(self.wrong("a number")),
+        };
+        match share {
+            Some(share) if (0.0..=1.0).contains(&share) => Ok(share),
+            _ => Err(self.error("wants a number from 0 to 1")),
+        }
+    }
+
     /// One of several words.
     pub(crate) fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Result<T> {
         let text = self.text()?;

@@ -56,8 +56,10 @@ fn bad_input_ends_with_2_and_names_its_place() {
     let sa = fs::read_to_string(TUNNEL).expect("an example");
     let unknown = path("unknown.toml", sa.replace("salt", "sault").as_bytes());
     let short = path("short.toml", sa.replace("eeff\"", "ee\"").as_bytes());
-    let lifetime =
-        path("lifetime.toml", format!("{sa}lifetime = {{ kind = \"count\", hard = 9 }}\n").as_bytes());
+    let lifetime = path(
+        "lifetime.toml",
+        format!("{sa}lifetime = {{ kind = \"count\", soft = 9, hard = 9 }}\n").as_bytes(),
+    );
     let knobs = path("knobs.toml", b"[mac]\nrate_gbps = 50\n\n[pcie]\nlane = 8\n");
     let flows = path("flows.toml", b"[[flow]]\nprotection = \"esp\"\n");
     let small = path("small.toml", b"[[flow]]\nprotection = \"psp\"\nip = \"ipv6\"\nsize = 64\n");
@@ -94,7 +96,7 @@ fn bad_input_ends_with_2_and_names_its_place() {
         (&["sa", "check", gone], &["gone.pcap"]),
         (&["sa", "check", name(&unknown)], &["unknown.toml:", "sault", "salt"]),
         (&["sa", "check", name(&short)], &["short.toml:", "key", "15 bytes"]),
-        (&["sa", "check", name(&lifetime)], &["lifetime.toml:", "lifetime", "not supported yet"]),
+        (&["sa", "check", name(&lifetime)], &["lifetime.toml:", "lifetime", "not below the hard limit"]),
         (&["pcap", MIXED, out], &["--sa"]),
         (&["pcap", "--sa", TUNNEL, gone, out], &["gone.pcap"]),
         (&["pcap", "--sa", name(&short), MIXED, out], &["short.toml:"]),

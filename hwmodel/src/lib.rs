@@ -2,6 +2,7 @@
 //! [`nic`]. A [`World`] owns NICs, cables and the clock; [`World::host`] gives the host side that a driver
 //! drives.
 
+mod cable;
 mod calendar;
 mod completion_hold;
 mod counters;
@@ -43,6 +44,7 @@ mod transmit_commit;
 mod transmit_frames;
 mod world;
 
+pub use cable::{CableCounters, CableParameters};
 pub use latency::{Latencies, Spread};
 pub use parameters::{ParameterError, Parameters};
 pub use world::{NicId, World};

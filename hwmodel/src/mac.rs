@@ -15,6 +15,11 @@ pub const PREAMBLE_BYTES: u64 = 8;
 /// Gap between frames.
 pub const GAP_BYTES: u64 = 12;
 
+/// Time of a byte on the line.
+pub fn byte_time(parameters: &MacParameters) -> Time {
+    Time(33 * 8_000 / parameters.rate_gbps)
+}
+
 /// The transmit side of a MAC.
 pub struct Mac {
     line: Calendar,
@@ -27,7 +32,7 @@ impl Mac {
     pub fn new(parameters: &MacParameters) -> Self {
         Mac {
             line: Calendar::default(),
-            byte_time: Time(33 * 8_000 / parameters.rate_gbps),
+            byte_time: byte_time(parameters),
             latency: Time::from_nanoseconds(parameters.latency_ns),
         }
     }

@@ -560,7 +560,7 @@ impl Nic {
             }
             _ if address == firmware::SA_QUEUE_PAIRS.offset => self.queues.len() as u32,
             _ if address == firmware::SA_PACKET_SLOT_COUNT.offset => {
-                self.parameters.capacity.sa_packet_slots as u32
+                self.parameters.capacity.sa_packet_slots() as u32
             }
             _ if address == firmware::SA_STATE.offset => {
                 self.sa_table.slot(management.sa.index).map_or(0, |sa| sa.state().number())

@@ -129,8 +129,8 @@ pub struct CapacityParameters {
     pub queue_pairs: u64,
     /// SA slots, 1 to 65536.
     pub sa_slots: u64,
-    /// SA slots that are count-based; the others are byte-based.
-    pub sa_packet_slots: u64,
+    /// Of 100 SA slots so many are count-based, rounded up; the others are byte-based.
+    pub sa_packet_slots_percent: u64,
     /// Inbound SAs that may refuse packets in clear, 0 to 1024.
     pub clear_policies: u64,
     /// Largest replay window.
@@ -163,6 +163,13 @@ pub struct HostParameters {
     pub register_write_ns: u64,
     /// Between two looks at the rings.
     pub poll_ns: u64,
+}
+
+impl CapacityParameters {
+    /// SA slots that are count-based, from slot 0 on.
+    pub fn sa_packet_slots(&self) -> u64 {
+        (self.sa_slots * self.sa_packet_slots_percent).div_ceil(100)
+    }
 }
 
 impl Default for MacParameters {
@@ -237,7 +244,7 @@ impl Default for CapacityParameters {
         CapacityParameters {
             queue_pairs: 16,
             sa_slots: 2048,
-            sa_packet_slots: 1024,
+            sa_packet_slots_percent: 50,
             clear_policies: 64,
             replay_window_packets: 65_536,
             frame_bytes: 9_600,
@@ -309,7 +316,6 @@ impl Parameters {
                 parameters.mac.rate_gbps = 25;
                 parameters.crypto.lanes = 1;
                 parameters.capacity.sa_slots = 1024;
-                parameters.capacity.sa_packet_slots = 512;
                 parameters.pcie.generation = 3;
                 parameters.pcie.lanes = 8;
             }
@@ -320,7 +326,6 @@ impl Parameters {
                 parameters.pipeline.bus_bytes = 128;
                 parameters.crypto.lanes = 6;
                 parameters.capacity.sa_slots = 4096;
-                parameters.capacity.sa_packet_slots = 2048;
                 parameters.pcie.generation = 5;
                 parameters.descriptors.transmit_prefetch = 256;
             }
@@ -330,7 +335,6 @@ impl Parameters {
                 parameters.pipeline.bus_bytes = 256;
                 parameters.crypto.lanes = 12;
                 parameters.capacity.sa_slots = 8192;
-                parameters.capacity.sa_packet_slots = 4096;
                 parameters.pcie.generation = 5;
                 parameters.pcie.read_tags = 768;
                 parameters.pcie.completion_credit_bytes = 131_072;
@@ -449,11 +453,11 @@ impl Parameters {
         in_range("capacity.queue_pairs", self.capacity.queue_pairs, 1, 64, "1 to 64")?;
         in_range("capacity.sa_slots", self.capacity.sa_slots, 1, 65_536, "1 to 65536")?;
         in_range(
-            "capacity.sa_packet_slots",
-            self.capacity.sa_packet_slots,
+            "capacity.sa_packet_slots_percent",
+            self.capacity.sa_packet_slots_percent,
             0,
-            self.capacity.sa_slots,
-            "0 to capacity.sa_slots",
+            100,
+            "0 to 100",
         )?;
         in_range("crypto.psp_epoch_ps", self.crypto.psp_epoch_ps, 0, 1 << 62, "0 to 2^62")?;
         in_range("capacity.clear_policies", self.capacity.clear_policies, 0, 1_024, "0 to 1024")?;

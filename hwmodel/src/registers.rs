@@ -184,7 +184,7 @@ impl Nic {
                 .with_icv_16(true)
                 .into_bits(),
             _ if offset == bar0::SA_SLOTS.offset => capacity.sa_slots as u32,
-            _ if offset == bar0::SA_PACKET_SLOTS.offset => capacity.sa_packet_slots as u32,
+            _ if offset == bar0::SA_PACKET_SLOTS.offset => capacity.sa_packet_slots() as u32,
             _ if offset == bar0::LIFE_CAPABILITY.offset => bar0::LifeCapability::new()
                 .with_events(true)
                 .with_psp_rotation(true)

@@ -155,7 +155,7 @@ impl SaTable {
         let slots = capacity.sa_slots as usize;
         SaTable {
             slots: (0..slots).map(|_| None).collect(),
-            packet_slots: capacity.sa_packet_slots as u32,
+            packet_slots: capacity.sa_packet_slots() as u32,
             generation: 0,
             staged: Vec::new(),
             sticky: vec![0; slots.div_ceil(32)],

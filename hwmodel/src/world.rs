@@ -10,9 +10,11 @@ use std::rc::Rc;
 use cryptonic_pci::{Host, Time};
 use cryptonic_regs::Status;
 
+use crate::cable::{Arrivals, CableCounters, CableParameters, Disorder};
 use crate::events::Moment;
 use crate::in_process::InProcess;
 use crate::latency::{Latencies, Spread};
+use crate::mac::byte_time;
 use crate::nic::{Effect, Nic};
 use crate::packet::{Packet, PacketPool};
 use crate::parameters::{ParameterError, Parameters};
@@ -51,7 +53,7 @@ enum Link {
     /// Nothing yet: frames are kept for [`World::take_sent`].
     Open(Vec<Vec<u8>>),
     /// Another NIC.
-    Cable { peer: usize, delay: Time },
+    Cable { peer: usize, delay: Time, disorder: Option<Box<Disorder>> },
 }
 
 /// Time of one host: until when it is busy, and which interrupts came.
@@ -97,10 +99,28 @@ impl World {
 
     /// Joins two NICs with a cable. The delay is above zero, so that nothing acts on its own past.
     pub fn connect(&self, one: NicId, other: NicId, delay: Time) {
+        self.connect_through(one, other, delay, &CableParameters::default());
+    }
+
+    /// Joins two NICs with a cable that treats the frames of both as the parameters say; what is random in it comes from
+    /// the world's seed.
+    pub fn connect_through(&self, one: NicId, other: NicId, delay: Time, cable: &CableParameters) {
         let mut inner = self.0.borrow_mut();
         let delay = delay.max(Time::from_picoseconds(1));
-        inner.links[one.0] = Link::Cable { peer: other.0, delay };
-        inner.links[other.0] = Link::Cable { peer: one.0, delay };
+        for (near, far) in [(one.0, other.0), (other.0, one.0)] {
+            let seed = inner.seed.rotate_left(32) ^ near as u64;
+            let byte_time = byte_time(&inner.nics[near].parameters.mac);
+            let disorder = (!cable.is_plain()).then(|| Box::new(Disorder::new(cable, byte_time, seed)));
+            inner.links[near] = Link::Cable { peer: far, delay, disorder };
+        }
+    }
+
+    /// What the cable did to the frames that a NIC sent.
+    pub fn cable_counters(&self, nic: NicId) -> CableCounters {
+        match &self.0.borrow().links[nic.0] {
+            Link::Cable { disorder: Some(disorder), .. } => disorder.counters(),
+            Link::Cable { disorder: None, .. } | Link::Open(_) => CableCounters::default(),
+        }
     }
 
     /// The host side of a NIC.
@@ -291,24 +311,45 @@ impl Inner {
         for tap in self.taps.iter_mut().filter(|tap| tap.nic == index) {
             (tap.hear)(NicId(index), on_line, packet.frame());
         }
-        let peer = if self.nics[index].control.mac_loopback() {
-            Some((index, Time::from_picoseconds(1)))
+        let (peer, arrival) = if self.nics[index].control.mac_loopback() {
+            (index, on_line + Time::from_picoseconds(1))
         } else {
             match &mut self.links[index] {
-                Link::Cable { peer, delay } => Some((*peer, *delay)),
+                Link::Cable { peer, delay, disorder: None } => (*peer, on_line + *delay),
+                Link::Cable { peer, delay, disorder: Some(disorder) } => {
+                    let (peer, arrivals) = (*peer, disorder.pass(on_line + *delay, packet.bytes()));
+                    return self.arrive_in_disorder(peer, packet, &arrivals);
+                }
                 Link::Open(frames) => {
                     frames.push(packet.frame().to_vec());
-                    None
+                    return self.pool.give(packet);
                 }
             }
         };
-        match peer {
-            Some((peer, delay)) => {
-                let latency = Time::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
-                let arrivals = &mut self.nics[peer].events.wire_arrivals;
-                arrivals.push(on_line + delay + latency, packet);
-                self.next[peer] = self.next[peer].min(arrivals.head());
-            }
+        self.arrive(peer, packet, arrival);
+    }
+
+    /// A frame reaches the line's end at a NIC at some time.
+    #[inline]
+    fn arrive(&mut self, peer: usize, packet: Box<Packet>, at: Time) {
+        let latency = Time::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
+        let arrivals = &mut self.nics[peer].events.wire_arrivals;
+        arrivals.push(at + latency, packet);
+        self.next[peer] = self.next[peer].min(arrivals.head());
+    }
+
+    /// A frame reaches a NIC when its cable says, once, twice or not at all.
+    #[cold]
+    fn arrive_in_disorder(&mut self, peer: usize, packet: Box<Packet>, arrivals: &Arrivals) {
+        if let Some(at) = arrivals.copy {
+            let frame = packet.frame();
+            let mut copy = self.pool.take(frame.len());
+            copy.place(frame.len()).copy_from_slice(frame);
+            copy.accepted_at = packet.accepted_at;
+            self.arrive(peer, copy, at);
+        }
+        match arrivals.frame {
+            Some(at) => self.arrive(peer, packet, at),
             None => self.pool.give(packet),
         }
     }

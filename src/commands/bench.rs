@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use cryptonic_crypto::{Cipher, GcmKey, Library};
+use cryptonic_hwmodel::CableParameters;
 use cryptonic_wire::aead::Aead;
 use serde_json::json;
 
@@ -70,6 +71,7 @@ pub(crate) fn run(arguments: &BenchArguments, as_json: bool) -> Result<()> {
         transmit_slots: TRANSMIT_SLOTS,
         parameters: &parameters,
         model: &arguments.model,
+        cable: CableParameters::default(),
     };
     let library = fastest_library(arguments.model.seed)?;
     let mut rows = Vec::new();

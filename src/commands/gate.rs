@@ -100,11 +100,9 @@ impl<'a> Gate<'a> {
     pub(crate) fn new(name: &DeviceName, file: &'a SaFile, seed: u64) -> Result<Gate<'a>> {
         let mut parameters = Parameters::default();
         parameters.capacity.frame_bytes = FRAME_BYTES;
-        // Either kind of slot for each of them.
-        let slots = file.sas.len() as u64;
-        parameters.capacity.sa_packet_slots = parameters.capacity.sa_packet_slots.max(slots);
-        parameters.capacity.sa_slots =
-            parameters.capacity.sa_slots.max(parameters.capacity.sa_packet_slots + slots);
+        // Half of the slots are of either kind, and each SA may be of the same.
+        parameters.capacity.sa_packet_slots_percent = 50;
+        parameters.capacity.sa_slots = parameters.capacity.sa_slots.max(2 * file.sas.len() as u64);
         let station = |number: u64| Station::open(name, &parameters, seed.wrapping_add(number));
         let mut first = station(0)?;
         let receives_psp = first.receive_psp(file)?;

@@ -8,13 +8,12 @@ use cryptonic_regs::admin::Mode;
 
 use super::traffic::device_error;
 use crate::error::Result;
-use crate::flow::{Descriptor, EspForm, Flow, Protection, PspForm};
+use crate::flow::{Descriptor, EspForm, Flow, Protection, PspForm, REPLAY_WINDOW};
 use crate::sa_file::CIPHERS;
 use crate::workload::Random;
 
 /// SPIs of the ESP SAs begin here.
 const FIRST_SPI: u32 = 0x1000;
-const REPLAY_WINDOW: u32 = 1024;
 
 /// Has the far end allocate an SPI, and gives its key to this end. Gives the SPI.
 pub(super) fn psp(
@@ -66,7 +65,8 @@ pub(super) fn esp(
             icv_bytes: form.icv_bytes,
             implicit_iv: form.implicit_iv,
             esn: form.esn,
-            replay_window: if direction == Direction::In { REPLAY_WINDOW } else { 0 },
+            replay_window: if direction == Direction::In { form.replay_window } else { 0 },
+            sequence: form.sequence,
             outer: outer.filter(|_| beet || direction == Direction::Out),
             encapsulation: form.in_udp.then(UdpEncapsulation::new),
             selector: beet.then(|| Selector::between(inner[0], inner[1])),
@@ -106,6 +106,7 @@ pub(super) fn describe(flow: &Flow) -> String {
             add(form.implicit_iv, "implicit IV");
             add(form.esn, "ESN");
             add(form.in_udp, "UDP");
+            add(form.replay_window != REPLAY_WINDOW, &format!("window {}", form.replay_window));
         }
         Protection::Psp(form) => {
             add(form.crypt_offset != 0, &format!("crypt offset {}", form.crypt_offset));

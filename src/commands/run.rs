@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use cryptonic_hwmodel::Parameters;
+use cryptonic_hwmodel::{CableParameters, Parameters};
 use serde_json::Value;
 
 use super::traffic::{Bench, Settings};
@@ -89,9 +89,9 @@ pub(crate) fn run(arguments: &RunArguments, as_json: bool) -> Result<()> {
     if arguments.packets == 0 {
         return Err(Error::at("--packets", "wants at least 1"));
     }
-    let flows = match &arguments.workload {
-        Some(path) => flow::read_flows(path, &sizes)?,
-        None => flow::default_flows(&sizes),
+    let (flows, cable) = match &arguments.workload {
+        Some(path) => flow::read_workload(path, &sizes)?,
+        None => (flow::default_flows(&sizes), CableParameters::default()),
     };
     let parameters = arguments.model.parameters()?;
     let wire = arguments
@@ -108,6 +108,7 @@ pub(crate) fn run(arguments: &RunArguments, as_json: bool) -> Result<()> {
         transmit_slots: TRANSMIT_SLOTS,
         parameters: &parameters,
         model: &arguments.model,
+        cable,
     };
     let mut bench = Bench::new(&settings, &flows, wire)?;
     let mut report = bench.run(&settings)?;

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use cryptonic_driver::{Nic, QueuePair, QueuePairOptions, Received, Status, TransmitPacket, Transmitted};
-use cryptonic_hwmodel::Parameters;
+use cryptonic_hwmodel::{CableParameters, Parameters};
 use cryptonic_pci::Time;
 
 use super::protections::{describe, esp, psp};
 use super::run::{ModelArguments, parameters_json};
+use crate::cable::{Arrived, CableReport};
 use crate::capture;
 use crate::device::{Pair, Reading};
 use crate::error::{Error, Result};
@@ -41,6 +42,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) transmit_slots: u32,
     pub(crate) parameters: &'a Parameters,
     pub(crate) model: &'a ModelArguments,
+    pub(crate) cable: CableParameters,
 }
 
 /// A stream one way: how it is sent, and how far both ends are.
@@ -53,6 +55,8 @@ struct Lane {
     sent: u32,
     /// Number of the packet that is due next at the far end.
     due: u32,
+    /// Behind a cable that is not plain: which packets arrived.
+    arrived: Option<Arrived>,
     received: u64,
     verified: u64,
 }
@@ -119,7 +123,8 @@ impl Bench {
         wire: Option<capture::Output>,
     ) -> Result<Bench> {
         let mut random = Random::new(settings.model.seed);
-        let (pair, nics) = Pair::open(&settings.model.device, settings.parameters, settings.model.seed)?;
+        let Settings { parameters, model, cable, .. } = settings;
+        let (pair, nics) = Pair::open(&model.device, parameters, cable, model.seed)?;
         let mut sides = Vec::new();
         for mut nic in nics {
             nic.psp_rotate().map_err(device_error)?;
@@ -202,6 +207,7 @@ impl Bench {
                 protection,
                 sent: 0,
                 due: 0,
+                arrived: (!cable.is_plain()).then(|| Arrived::new(flow)),
                 received: 0,
                 verified: 0,
             });
@@ -305,6 +311,10 @@ impl Bench {
         report.wall_seconds = started.elapsed().as_secs_f64();
         let after = self.pair.read();
         bar.finish_and_clear();
+        if !settings.cable.is_plain() {
+            let arrived = self.lanes.iter().filter_map(|lane| lane.arrived.as_ref());
+            report.cable = Some(CableReport::new(&settings.cable, self.pair.cable_counters(), arrived));
+        }
         self.conclude(&mut report, &before, &after, &drops_before)?;
         Ok(report)
     }
@@ -402,9 +412,7 @@ impl Bench {
             flows[lane.flow].verified += lane.verified;
         }
         report.flows = flows;
-        let missing = report.packets_sent.saturating_sub(report.packets_received);
-        let explained: u64 = report.drops.values().sum();
-        report.lost_without_reason = missing.saturating_sub(explained);
+        report.balance();
         if let Some(wire) = self.wire.take() {
             let mut wire = wire.borrow_mut();
             if let Some(error) = wire.error.take() {
@@ -496,10 +504,19 @@ impl Side {
         lane.received += 1;
         let due = lane.due;
         let number = lane.stream.number_of(frame);
+        let timely = |number: u32| match &lane.arrived {
+            None => number.wrapping_sub(due) < u32::MAX / 2,
+            Some(arrived) => arrived.may_come(number),
+        };
         let right = status == Status::Ok
-            && number.is_some_and(|number| number.wrapping_sub(due) < u32::MAX / 2 && number < lane.sent)
+            && number.is_some_and(|number| timely(number) && number < lane.sent)
             && number.is_some_and(|number| lane.stream.frame(number) == frame);
         if right {
+            if let (Some(arrived), Some(number)) = (&mut lane.arrived, number)
+                && !arrived.note(number)
+            {
+                return Ok(());
+            }
             lane.verified += 1;
             lane.due = number.map_or(due, |number| number.wrapping_add(1));
             report.packets_verified += 1;

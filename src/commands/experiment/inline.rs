@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use cryptonic_hwmodel::Parameters;
+use cryptonic_hwmodel::{CableParameters, Parameters};
 use cryptonic_regs::admin::{Cipher, Mode};
 use serde_json::{Value, json};
 
@@ -183,6 +183,7 @@ fn measure(
         transmit_slots: TRANSMIT_SLOTS,
         parameters,
         model: &arguments.model,
+        cable: CableParameters::default(),
     };
     let load = |packets: u64| -> Result<Report> {
         let settings = settings(packets);
