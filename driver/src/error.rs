@@ -69,6 +69,25 @@ pub enum Error {
     /// An argument is out of range.
     #[error("{0}")]
     Argument(&'static str),
+    /// A ring of events that the device cannot have.
+    #[error("a ring of events has a power of two of slots, {least} to {most}, not {slots}")]
+    EventSlots {
+        /// How many were asked for.
+        slots: u32,
+        /// The least there may be.
+        least: u32,
+        /// The most there may be.
+        most: u32,
+    },
+    /// The stream of events is in quarantine.
+    #[error("the stream of events is in quarantine: {0}")]
+    EventsQuarantined(EventAnomaly),
+    /// An epoch that would turn the IV clock of PSP back.
+    #[error("the device refuses an epoch that turns its IV clock back behind {clock_picoseconds} ps")]
+    EpochRefused {
+        /// Where the clock stands.
+        clock_picoseconds: u64,
+    },
     /// Every queue pair is in use, or the one asked for.
     #[error("no such queue pair is free")]
     NoFreeQueue,
@@ -150,6 +169,26 @@ pub enum AdminAnomaly {
     /// The reply contradicts itself or the command.
     #[error("its reply is malformed")]
     Reply,
+}
+
+/// Why a stream of events is in quarantine: what the device told that cannot be true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum EventAnomaly {
+    /// A cause that is none.
+    #[error("an event's cause is unknown")]
+    UnknownCause,
+    /// A slot that the device does not have.
+    #[error("an event's SA slot is out of range")]
+    SlotOutOfRange,
+    /// A slot and a generation that no SA ever had.
+    #[error("an event is of an SA that there never was")]
+    UnknownSa,
+    /// A cause that the SA cannot have, or a name that is not the SA's.
+    #[error("an event contradicts what its SA is")]
+    Contradiction,
+    /// The device stopped the ring.
+    #[error("the device stopped the ring of events")]
+    DeviceStopped,
 }
 
 /// Why an operation of a [`crate::QueuePair`] failed.
@@ -263,6 +302,8 @@ quarantine! {
     FrameContradiction = "frame_contradiction", "the completions of a received frame contradict each other";
     /// A kind of hash, or the state of a checksum, that is none.
     UnknownMetadata = "unknown_metadata", "a completion's hash kind or checksum state is unknown";
+    /// A copy, for a queue pair that takes none.
+    UnexpectedCopy = "unexpected_copy", "a received frame is a copy, which the queue pair does not take";
     /// The device stopped the pair itself; the cause is in [`crate::QueuePair::device_cause`].
     DeviceStopped = "device_stopped", "the device stopped the queue pair";
 }

@@ -191,10 +191,17 @@ impl Nic {
                 self.ledger.retire(sa.fingerprint, None);
             }
         }
+        let events = self.shared.events.take();
+        if let Some(ring) = &events {
+            note(ring.close(&self.shared));
+        }
         if running {
             note(self.shared.set_command(true, false).map_err(Error::from));
         }
         self.shared.closed.set(true);
+        if let Some(ring) = events {
+            ring.wake();
+        }
         for queue in &queues {
             let reads = self.shared.unmap(&queue.reads);
             let writes = self.shared.unmap(&queue.writes);

@@ -52,6 +52,9 @@ pub struct QueuePairOptions {
     pub push: PushPolicy,
     /// A frame longer than a buffer takes several; else the device drops it.
     pub receive_scatter: bool,
+    /// The pair takes copies: captured and sampled PSP packets ([`crate::Received::is_copy`]). Any other goes into
+    /// quarantine when one comes.
+    pub copies: bool,
     /// Nanoseconds, up to 65535, that a receive completion waits for others.
     pub completion_hold_ns: u16,
     /// As many receive completions end that wait, up to 8; 0 is 1.
@@ -76,6 +79,7 @@ impl QueuePairOptions {
             inline: InlinePolicy::Never,
             push: PushPolicy::Never,
             receive_scatter: false,
+            copies: false,
             completion_hold_ns: 0,
             completion_batch: 0,
             interrupt_delay_ns: 0,
@@ -217,6 +221,7 @@ impl QueuePair {
                     frames_iova: memory.writes.iova + receive_frames as u64,
                     sa_slots: capabilities.sa_slots,
                     chain_max: if options.receive_scatter { chain.receive_buffers().max(1) } else { 1 },
+                    copies: options.copies,
                     owner: Owner { queue: identity, nic: shared.identity },
                 },
             ),

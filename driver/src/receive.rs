@@ -98,6 +98,12 @@ impl Received {
         }
     }
 
+    /// Whether it is a copy: a sampled packet, or one that failed and was captured, which its status tells.
+    #[inline]
+    pub fn is_copy(&self) -> bool {
+        ReceiveCompletionEnd::from_bits(self.word(7)).copy()
+    }
+
     /// What protected the packet.
     #[inline]
     pub fn protocol(&self) -> ReceivedProtocol {
@@ -220,6 +226,7 @@ impl fmt::Debug for Received {
         formatter
             .debug_struct("Received")
             .field("status", &self.status())
+            .field("is_copy", &self.is_copy())
             .field("length", &self.length())
             .field("buffers", &self.buffers())
             .field("protocol", &self.protocol())

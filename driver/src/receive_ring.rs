@@ -50,6 +50,8 @@ pub(crate) struct ReceiveOptions {
     pub(crate) sa_slots: u32,
     /// Most buffers of a frame.
     pub(crate) chain_max: u8,
+    /// Copies are taken.
+    pub(crate) copies: bool,
     /// Marks the frames of this queue pair.
     pub(crate) owner: Owner,
 }
@@ -65,6 +67,7 @@ pub(crate) struct ReceiveSide {
     frames_offset: usize,
     sa_slots: u32,
     chain_max: u8,
+    copies: bool,
     owner: Owner,
     /// Free-running counts: buffers posted, posted and announced, and completions taken.
     produced: u32,
@@ -106,6 +109,7 @@ impl ReceiveSide {
             frames_offset: options.frames_offset,
             sa_slots: options.sa_slots,
             chain_max: options.chain_max,
+            copies: options.copies,
             owner: options.owner,
             produced: 0,
             announced: 0,
@@ -264,8 +268,13 @@ impl ReceiveSide {
         let end = ReceiveCompletionEnd::from_bits(words[7]);
         let status = match Status::of_number(end.status().into()) {
             Some(status) if status == Status::Ok || status.number() >= FIRST_STATUS => status,
+            // What could not be protected is captured as it was given.
+            Some(status) if self.copies && (end.copy() || end.more()) => status,
             _ => return Err(Quarantine::UnknownStatus),
         };
+        if end.copy() && !self.copies {
+            return Err(Quarantine::UnexpectedCopy);
+        }
         if u32::from(completed.length()) > 1 << self.buffer_bytes_log2 {
             return Err(Quarantine::LengthTooLong);
         }
@@ -440,7 +449,8 @@ fn is_there(completion: &Line, expected: u64) -> bool {
 }
 
 /// Bits of the last word that are 0 in the completion of a good frame of one buffer.
-const END_SIMPLE: u64 = ReceiveCompletionEnd::new().with_status(u16::MAX).with_more(true).into_bits();
+const END_SIMPLE: u64 =
+    ReceiveCompletionEnd::new().with_status(u16::MAX).with_more(true).with_copy(true).into_bits();
 
 /// Lower bits of the two-bit fields in the upper half of the steering word in which 3 is no number: the checksums'
 /// states, and of the protocol its lower half, whose other bits are in [`STEERING_ZERO`].

@@ -87,6 +87,14 @@ impl SaCauses {
         (bits & !Self::KNOWN == 0).then_some(SaCauses(bits))
     }
 
+    pub(crate) fn insert(&mut self, cause: EventCause) {
+        self.0 |= (1 << cause.number()) & Self::KNOWN;
+    }
+
+    pub(crate) fn remove(&mut self, cause: EventCause) {
+        self.0 &= !(1 << cause.number());
+    }
+
     /// Whether this one happened.
     pub fn contains(self, cause: EventCause) -> bool {
         cause.number() < 16 && self.0 & 1 << cause.number() != 0
@@ -300,8 +308,10 @@ impl Nic {
             }
             _ => None,
         };
-        if let Some(sa) = self.shared.slots.borrow_mut().get_mut(handle) {
-            sa.told.arm(arming);
+        let mut slots = self.shared.slots.borrow_mut();
+        let batches = slots.batches();
+        if let Some(sa) = slots.get_mut(handle) {
+            sa.told.arm(arming, batches);
             sa.lifetime.soft = Some(soft);
         }
         outcome.map(drop)

@@ -9,6 +9,7 @@ use cryptonic_pci::{Bar, DmaAccess, Host, HostError, SharedMemory, Time};
 use cryptonic_regs::bar0::{MAGIC, QUEUE_CONTROL, QUEUE_PAIR_STRIDE, QueueControl};
 use cryptonic_regs::{Register, Value};
 
+use crate::event_ring::EventRing;
 use crate::queue::QueueMemory;
 use crate::region::RegionMemory;
 use crate::slots::Slots;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) queues: RefCell<Vec<Rc<QueueMemory>>>,
     pub(crate) regions: RefCell<Vec<Weak<RegionMemory>>>,
     pub(crate) slots: RefCell<Slots>,
+    pub(crate) events: RefCell<Option<Rc<EventRing>>>,
+    pub(crate) event_quarantines: Cell<u64>,
     quarantines: Vec<Cell<u64>>,
     next_address: Cell<u64>,
 }
@@ -48,6 +51,8 @@ impl Shared {
             queues: RefCell::new(Vec::new()),
             regions: RefCell::new(Vec::new()),
             slots: RefCell::default(),
+            events: RefCell::default(),
+            event_quarantines: Cell::new(0),
             quarantines: Quarantine::ALL.iter().map(|_| Cell::new(0)).collect(),
             next_address: Cell::new(ADDRESSES_START),
         }

@@ -27,9 +27,10 @@ use zeroize::Zeroizing;
 
 use crate::ledger::Fingerprint;
 use crate::software_form::{self as form, Form, Outer};
+use crate::software_usage::{HardLimit, SoftwareUsage, Usage};
 use crate::{
-    Error, KeyLedger, Nic, PspSaConfiguration, QueueError, QueuePair, SaConfiguration, SaHandle, SecretKey,
-    SourcePort, TransmitBuffer,
+    Error, KeyLedger, Nic, PspSaConfiguration, QueueError, QueuePair, SaCauses, SaConfiguration, SaHandle,
+    SecretKey, SourcePort, TransmitBuffer,
 };
 
 /// Room before a frame: the longest headers that are put around one (IPv6, UDP, PSP with a cookie; ESP has fewer).
@@ -77,6 +78,7 @@ struct Held {
 /// An ESP SA in software.
 pub struct SoftwareSa {
     held: Held,
+    usage: Usage,
     direction: Direction,
     form: Form,
     parameters: esp::Parameters,
@@ -89,6 +91,9 @@ pub struct SoftwareSa {
 /// A PSP SA in software. Its IVs begin at what the IV clock says at its installation, and rise by one a packet.
 pub struct SoftwarePspSa {
     held: Held,
+    usage: Usage,
+    /// There is a clock that its IVs come from, or test IVs.
+    has_epoch: bool,
     outer: Option<Outer>,
     parameters: psp::Parameters<'static>,
     source_port: SourcePort,
@@ -142,6 +147,7 @@ impl Nic {
         }
         Ok(SoftwareSa {
             held,
+            usage: Usage::new(sa.lifetime, sa.packets, sa.bytes).of_esp(sa.direction, sa.icv_bytes, sa.esn),
             direction: sa.direction,
             form,
             parameters,
@@ -162,6 +168,8 @@ impl Nic {
         let held = self.hold(Direction::Out, &sa.key, form::psp_cipher(version), now)?;
         Ok(SoftwarePspSa {
             held,
+            usage: Usage::new(sa.lifetime, sa.packets, sa.bytes),
+            has_epoch: self.psp_key_status()?.epoch_set(),
             outer,
             parameters: psp::Parameters {
                 crypt_offset: sa.crypt_offset,
@@ -247,13 +255,30 @@ impl SoftwareSa {
         self.parameters.spi
     }
 
+    /// What it was used for.
+    pub fn usage(&self) -> SoftwareUsage {
+        self.usage.get()
+    }
+
+    /// Its events: what happened to it since it was asked last.
+    pub fn take_causes(&mut self) -> SaCauses {
+        self.usage.take_news()
+    }
+
+    /// Arms its soft limit anew, at `soft`, which is below the hard one.
+    pub fn arm(&mut self, soft: u64) -> Result<(), Error> {
+        self.usage.arm(soft)
+    }
+
     /// Protects a frame. Gives it, and its sequence number; a packet that is refused takes none, and is not to be sent.
     pub fn protect(&mut self, frame: &[u8]) -> Result<(&[u8], u64), Status> {
         if self.direction != Direction::Out {
             return Err(Status::WrongDirection);
         }
         let plain = parse_transmit(frame).map_err(|_| Status::NotIp)?;
-        let sequence = self.held.lowest.checked_add(1).ok_or(Status::SequenceExhausted)?;
+        let Some(sequence) = self.held.lowest.checked_add(1) else {
+            return Err(exhausted(&mut self.usage));
+        };
         let per_packet = self.held.per_packet(&plain);
         let held = &mut self.held;
         Held::room(&mut held.work, frame, TAILROOM + usize::from(self.parameters.tfc_length))?;
@@ -271,9 +296,17 @@ impl SoftwareSa {
                 esp_beet::encapsulate_beet(&mut room, &plain, parameters, sequence, inner, outer)
             }
         };
-        let geometry = geometry.map_err(form::refused)?;
+        let geometry = match geometry.map_err(form::refused) {
+            Err(Status::SequenceExhausted) => return Err(exhausted(&mut self.usage)),
+            geometry => geometry?,
+        };
+        self.usage.admit().map_err(|HardLimit| Status::HardLimit)?;
         // From here on the number counts as used.
         held.lowest = sequence;
+        self.usage.used_sequence(sequence);
+        self.usage.count_key_use();
+        self.usage.count_packet();
+        self.usage.count_bytes(packet_bytes(&plain));
         geometry.seal(&held.key, room.frame_mut()).map_err(|_| Status::TooLong)?;
         esp_transform::finish_outer_checksum(room.frame_mut(), parameters).map_err(|_| Status::TooLong)?;
         let (start, length) = (room.headroom(), room.length());
@@ -313,9 +346,15 @@ impl SoftwareSa {
         Held::room(&mut held.work, frame, TAILROOM)?;
         let mut room =
             Room::new(&mut held.work, HEADROOM, HEADROOM + frame.len()).map_err(|_| Status::TooLong)?;
-        geometry.open(&held.key, room.frame_mut()).map_err(|_| Status::IcvMismatch)?;
+        let outcome = geometry.open(&held.key, room.frame_mut());
+        self.usage.count_icv(outcome.is_ok());
+        let admitted = outcome.is_ok().then(|| self.usage.admit());
+        // Each attempt on a short ICV counts, good or not (SP 800-38D, appendix C).
+        self.usage.count_key_use();
+        admitted.ok_or(Status::IcvMismatch)?.map_err(|HardLimit| Status::ReceiveHardLimit)?;
         replay(self.window.update(sequence))?;
         held.lowest = self.window.top();
+        self.usage.count_packet();
         let opened = match &self.form {
             Form::Tunnel { .. } => esp_transform::decapsulate_tunnel(&mut room, &parsed, parameters),
             Form::Transport => esp_transform::decapsulate_transport(&mut room, &parsed, parameters),
@@ -327,6 +366,7 @@ impl SoftwareSa {
         };
         let (start, length) = (room.headroom(), room.length());
         let opened = held.work.get(start..start + length).ok_or(Status::BadInner)?;
+        self.usage.count_bytes(parse_transmit(opened).map_or(0, |plain| packet_bytes(&plain)));
         if let Some(selector) = &self.selector {
             let plain = parse_transmit(opened).map_err(|_| Status::BadInner)?;
             if !selector.matches(&plain) {
@@ -361,7 +401,23 @@ impl SoftwarePspSa {
             return Err(Error::Argument("test IVs are for new keys, before the first packet"));
         }
         held.lowest = iv;
+        self.has_epoch = true;
         Ok(())
+    }
+
+    /// What it was used for.
+    pub fn usage(&self) -> SoftwareUsage {
+        self.usage.get()
+    }
+
+    /// Its events: what happened to it since it was asked last.
+    pub fn take_causes(&mut self) -> SaCauses {
+        self.usage.take_news()
+    }
+
+    /// Arms its soft limit anew, at `soft`, which is below the hard one.
+    pub fn arm(&mut self, soft: u64) -> Result<(), Error> {
+        self.usage.arm(soft)
     }
 
     /// Protects a frame. Gives it, and its IV; a packet that is refused takes none, and is not to be sent.
@@ -391,8 +447,14 @@ impl SoftwarePspSa {
             None => psp_transform::encapsulate_transport(&mut room, &plain, parameters, iv, ports),
         };
         let geometry = geometry.map_err(form::refused)?;
+        self.usage.admit().map_err(|HardLimit| Status::HardLimit)?;
+        if !self.has_epoch {
+            return Err(Status::PspNoEpoch);
+        }
         // From here on the IV counts as used.
         held.lowest = following;
+        self.usage.count_packet();
+        self.usage.count_bytes(packet_bytes(&plain));
         geometry.seal(&held.key, room.frame_mut()).map_err(|_| Status::TooLong)?;
         let (start, length) = (room.headroom(), room.length());
         Ok((held.work.get(start..start + length).ok_or(Status::TooLong)?, iv))
@@ -435,6 +497,19 @@ fn replay(verdict: Verdict) -> Result<(), Status> {
         Verdict::Duplicate => Err(Status::ReplayDuplicate),
         Verdict::BelowWindow => Err(Status::ReplayBelowWindow),
     }
+}
+
+/// Why a packet for which there is no number is refused: the device looks at limits first.
+fn exhausted(usage: &mut Usage) -> Status {
+    match usage.admit() {
+        Ok(()) => Status::SequenceExhausted,
+        Err(HardLimit) => Status::HardLimit,
+    }
+}
+
+/// Bytes of an IP packet, without what is around it.
+fn packet_bytes(plain: &Plain) -> usize {
+    plain.l3_end.saturating_sub(plain.l3_offset)
 }
 
 /// Whether a packet goes to this address.

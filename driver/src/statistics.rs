@@ -15,6 +15,7 @@ pub struct Statistics {
     /// Counts of firmware.
     pub firmware: StatisticsReply,
     quarantines: Vec<(Quarantine, u64)>,
+    event_quarantines: u64,
 }
 
 impl Statistics {
@@ -29,7 +30,8 @@ impl Statistics {
         let firmware = firmware.map(|(word, count)| (format!("firmware_{}", word.name), count));
         let quarantines =
             self.quarantines.iter().map(|(reason, count)| (format!("quarantined_{}", reason.name()), *count));
-        hardware.chain(packets).chain(firmware).chain(quarantines)
+        let events = ("quarantined_events".to_owned(), self.event_quarantines);
+        hardware.chain(packets).chain(firmware).chain(quarantines).chain([events])
     }
 
     /// The counter of this name, as [`Self::iter`] gives it.
@@ -95,6 +97,7 @@ impl Nic {
             packets,
             firmware: StatisticsReply::of_words(&words),
             quarantines: self.shared.quarantines().collect(),
+            event_quarantines: self.shared.event_quarantines.get(),
         })
     }
 }

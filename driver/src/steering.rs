@@ -106,7 +106,7 @@ impl Nic {
     }
 
     /// The write is posted; what is read back comes after it.
-    fn write_and_read_back<T>(&self, register: Register<T>, value: T) -> Result<(), Error>
+    pub(crate) fn write_and_read_back<T>(&self, register: Register<T>, value: T) -> Result<(), Error>
     where
         T: cryptonic_regs::Value + PartialEq,
     {

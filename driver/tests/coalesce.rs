@@ -1,8 +1,12 @@
 //! Segments made by a naive segmenter of this file, which shares nothing with the driver, come out as the frame that
 //! they were cut from; and what Linux's receive offload would not join is not joined.
 
+mod fake;
+
 use cryptonic_driver::coalesce::{Coalescer, Joined, Origin};
-use cryptonic_driver::{ChecksumState, SaHandle};
+use cryptonic_driver::{
+    ChecksumState, Cipher, Direction, Mode, Nic, OpenOptions, SaConfiguration, SaHandle, SecretKey,
+};
 
 const FIN: u8 = 0x01;
 const SYN: u8 = 0x02;
@@ -306,9 +310,21 @@ fn frames_that_cannot_be_joined_pass_as_they_are() {
     }
 }
 
+/// Of three SAs.
+fn handles() -> Vec<SaHandle> {
+    let fake = fake::Fake::new();
+    let mut nic = Nic::open(fake.host(), OpenOptions::default()).unwrap();
+    let sa = |number| {
+        let key = SecretKey::new(&[number; 16]).unwrap();
+        SaConfiguration::new(Direction::In, Mode::Transport, Cipher::AesGcm128, key, [0; 4], 0x1001)
+    };
+    nic.install_sas((0..3).map(sa).collect()).unwrap()
+}
+
 #[test]
 fn flows_do_not_mix_and_neither_do_sas() {
-    let sa = |index| Origin { sa: Some(SaHandle { index, generation: 1 }), spi: 5, ..CLEAR };
+    let handles = handles();
+    let sa = |number: usize| Origin { sa: Some(handles[number]), spi: 5, ..CLEAR };
     let segments = |source_port| Tcp { source_port, ..tcp(false, 300) }.segments(100);
     let (one, other) = (segments(1), segments(2));
     let mut coalescer = Coalescer::new(8);

@@ -3,9 +3,9 @@
 mod fake;
 
 use cryptonic_driver::{
-    Error, InlinePolicy, Nic, OpenOptions, Protection, PspTransmit, PushPolicy, Quarantine, QueueError,
-    QueuePair, QueuePairOptions, ReceivedProtocol, SaHandle, SecretKey, SourcePort, Status, Time,
-    TransmitPacket, Wake,
+    Cipher, Direction, Error, InlinePolicy, Mode, Nic, Offload, OpenOptions, Protection, PspTransmit,
+    PushPolicy, Quarantine, QueueError, QueuePair, QueuePairOptions, ReceivedProtocol, SaConfiguration,
+    SaHandle, SecretKey, SourcePort, Status, Time, TransmitPacket, Wake,
 };
 use cryptonic_regs::bar0::{QUEUE_PAIR_STRIDE, QUEUE_STATUS, QueueStatus};
 use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
@@ -106,11 +106,18 @@ fn a_full_ring_takes_what_fits_with_one_doorbell() {
     assert_eq!(queue.drain(soon(&queue), &mut vec![]).unwrap(), 4);
 }
 
+fn installed(nic: &mut Nic) -> SaHandle {
+    let key = SecretKey::new(&[9; 16]).unwrap();
+    let sa = SaConfiguration::new(Direction::Out, Mode::Transport, Cipher::AesGcm128, key, [0; 4], 0x1001);
+    nic.install_sa(sa).unwrap()
+}
+
 #[test]
 fn a_fault_of_a_packet_is_a_status_and_no_quarantine() {
-    let (_fake, _nic, mut queue) = set_up(QueuePairOptions { clear_allowed: false, ..SMALL });
+    let (_fake, mut nic, mut queue) = set_up(QueuePairOptions { clear_allowed: false, ..SMALL });
     let mut batch = packets(&mut queue, 2, Protection::Clear);
-    let stale = SaHandle { index: 3, generation: 1 };
+    let stale = installed(&mut nic);
+    nic.delete_sa(stale).unwrap();
     batch.extend(packets(&mut queue, 1, Protection::Sa(stale)));
     queue.transmit(&mut batch).unwrap();
     let mut done = vec![];
@@ -118,6 +125,36 @@ fn a_fault_of_a_packet_is_a_status_and_no_quarantine() {
     let found: Vec<_> = done.iter().map(|done| (done.packets, done.status)).collect();
     assert_eq!(found, [(1, Status::ClearNotAllowed), (1, Status::ClearNotAllowed), (1, Status::StaleSa)]);
     assert_eq!(queue.quarantine(), None);
+}
+
+#[test]
+fn an_sa_of_another_nic_never_reaches_the_device() {
+    // Given two NICs whose SAs have the same slot and generation,
+    let (fake, mut nic, mut queue) = set_up(SMALL);
+    let (_other_fake, mut other, _other_queue) = set_up(SMALL);
+    let (ours, theirs) = (installed(&mut nic), installed(&mut other));
+    assert_eq!((ours.index, ours.generation), (theirs.index, theirs.generation));
+    assert_ne!(ours, theirs);
+    // when packets are protected by either, then those of the other stay with the caller.
+    let mut batch = packets(&mut queue, 1, Protection::Sa(ours));
+    batch.extend(packets(&mut queue, 1, Protection::Sa(theirs)));
+    assert_eq!(queue.transmit(&mut batch), Ok(1));
+    assert_eq!(queue.transmit(&mut batch), Err(QueueError::ForeignSa));
+    assert_eq!((batch.len(), queue.in_flight()), (1, 1));
+    // Nor with anything that is special about the packet.
+    batch[0].offload = Offload::NONE.l4_checksum();
+    assert_eq!(queue.transmit(&mut batch), Err(QueueError::ForeignSa));
+    queue.drain(soon(&queue), &mut vec![]).unwrap();
+    assert_eq!(fake.device.borrow().sas[&ours.index].packets, 1);
+    // What was received names ours, with either form of completion.
+    let mut received = vec![];
+    queue.receive(&mut received, 8).unwrap();
+    assert_eq!(received[0].sa(), Some(ours));
+    queue.return_buffers(&mut received).unwrap();
+    // The NIC refuses them too.
+    assert!(matches!(nic.query_sa(theirs), Err(Error::UnknownSa)));
+    assert!(matches!(nic.delete_sa(theirs), Err(Error::UnknownSa)));
+    assert!(matches!(nic.arm_sa(theirs, 1), Err(Error::UnknownSa)));
 }
 
 #[test]

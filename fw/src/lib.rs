@@ -39,6 +39,26 @@
 //!
 //! What only firmware counted (commands, refusals, SPIs) begins at 0 again, and the interrupt of the event
 //! ring is sent at once again.
+//!
+//! # Cost
+//! Bus accesses of a command that ends well, from the first look at the mailbox to the completion:
+//!
+//! | command | accesses |
+//! |---|---|
+//! | `capabilities` | 37 |
+//! | `statistics` | 43 |
+//! | `sa_install` | 90 |
+//! | `sa_delete` | 28 |
+//! | `sa_query` | 34 |
+//! | `sa_arm` | 29 |
+//! | `psp_allocate` | 30 |
+//! | `psp_rotate` | 27 |
+//! | `psp_test_key_load` | 27 |
+//! | `psp_test_iv_load` | 27 |
+//!
+//! Each further SA of an `sa_install` takes 61 more, and an allocation that rotates first takes 4 more.
+//! A command refused by its form alone takes 23; a look at an empty mailbox takes 3, 8 with events and a
+//! wanted period, and one at a busy engine 1. After a start, the scan takes 2 a slot.
 
 #![no_std]
 #![forbid(unsafe_code)]

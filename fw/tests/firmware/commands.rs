@@ -4,8 +4,10 @@ use cryptonic_fw::Firmware;
 use cryptonic_regs::admin::{
     AdminStatus, CapabilityReply, Command, CommandLengths, Opcode, SaStateReply, StatisticsReply,
 };
+use cryptonic_regs::events::SlotState;
 
-use crate::hardware::{Hardware, PARAMETERS, REPLAY_WINDOW_MAX, REPLY, booted, command, inbound, outbound};
+use crate::hardware::{Hardware, PARAMETERS, REPLAY_WINDOW_MAX, REPLY};
+use crate::samples::{booted, command, inbound, outbound};
 
 fn reply<const WORDS: usize>(hardware: &Hardware) -> [u64; WORDS] {
     hardware.reply[..WORDS].try_into().unwrap()
@@ -14,17 +16,18 @@ fn reply<const WORDS: usize>(hardware: &Hardware) -> [u64; WORDS] {
 /// The table in the crate's documentation: what the model charges for.
 #[test]
 fn every_command_succeeds_at_its_documented_cost() {
-    let (mut hardware, mut firmware) = booted(8);
+    let (mut hardware, mut firmware) = booted(16);
     let installed = hardware.install(&mut firmware, &outbound(0x1000));
-    assert_eq!((installed.status, installed.result), (AdminStatus::Ok, 1 << 32));
+    assert_eq!((installed.status, installed.result, hardware.reply[0]), (AdminStatus::Ok, 0, 1 << 32));
     let source = include_str!("../../src/lib.rs");
     let mut lines = String::new();
     let arguments = [
         (Opcode::Capabilities, 0),
         (Opcode::Statistics, 0),
-        (Opcode::SaInstall, 0),
+        (Opcode::SaInstall, 1),
         (Opcode::SaDelete, 1 | 2 << 32),
         (Opcode::SaQuery, 1 << 32),
+        (Opcode::SaArm, 1 << 32),
         (Opcode::PspAllocate, 3 | 1 << 32),
         (Opcode::PspRotate, 0),
         (Opcode::PspTestKeyLoad, 0),
@@ -37,18 +40,37 @@ fn every_command_succeeds_at_its_documented_cost() {
         let line = format!("//! | `{}` | {} |\n", opcode.name(), done.accesses);
         lines.push_str(&line);
         match opcode {
-            Opcode::SaInstall => assert_eq!(done.result, 1 | 2 << 32),
-            Opcode::PspAllocate => assert_eq!((done.result, hardware.spis), (3, 3)),
-            Opcode::PspRotate => assert_eq!((done.result, hardware.rotations), (1, 1)),
+            Opcode::SaInstall => assert_eq!((done.result, hardware.reply[0]), (0, 1 | 2 << 32)),
+            Opcode::SaArm => assert_eq!((done.result, hardware.slots[0].soft_limit), (0, 1500)),
+            Opcode::PspAllocate => assert_eq!((done.result, hardware.psp.spis), (3, 3)),
+            Opcode::PspRotate => assert_eq!((done.result, hardware.psp.rotations.len()), (1, 1)),
             _ => assert_eq!(done.result, 0),
         }
     }
     print!("{lines}");
     assert!(source.contains(&lines), "the table in src/lib.rs is not this:\n{lines}");
-    assert_eq!((hardware.iv, hardware.test_keys_loaded), (500, 1));
+    assert_eq!((hardware.psp.iv, hardware.psp.test_keys_loaded), (500, 1));
     assert_eq!(hardware.slots[0].generation, 1);
+
+    let costs = |accesses: &str| assert!(source.contains(accesses), "src/lib.rs does not say: {accesses}");
     let refused = hardware.serve(&mut firmware, Command::default());
-    assert!(source.contains(&format!("by its form alone takes {};", refused.accesses)));
+    costs(&format!("by its form alone takes {};", refused.accesses));
+    let sas: Vec<_> = (0..3).map(|index| outbound(0x2000 + index)).collect();
+    let [two, three] = [2, 3].map(|count| hardware.install_all(&mut firmware, &sas[..count]).accesses);
+    costs(&format!("Each further SA of an `sa_install` takes {} more", three - two));
+    let [plain, rotates] = [1, 0].map(|remaining| {
+        (hardware.psp.on_exhaustion, hardware.psp.remaining) = (remaining == 0, remaining);
+        hardware.serve(&mut firmware, command(Opcode::PspAllocate, 1)).accesses
+    });
+    costs(&format!("an allocation that rotates first takes {} more", rotates - plain));
+    let [empty, full] = [0, 1].map(|events| {
+        hardware.psp.wanted_period_ms = events * u32::MAX;
+        hardware.events += events;
+        let before = hardware.accesses;
+        hardware.run(&mut firmware);
+        hardware.accesses - before
+    });
+    costs(&format!("a look at an empty mailbox takes {empty}, {full} with events"));
 }
 
 #[test]
@@ -80,7 +102,8 @@ fn replies_hold_what_they_say() {
 
     hardware.serve(&mut firmware, command(Opcode::SaQuery, 1 << 32));
     let state = SaStateReply::of_words(&reply(&hardware));
-    assert_eq!((state.head.spi(), state.sequence, state.packets, state.bytes), (0x1000, 7, 8, 9));
+    assert_eq!((state.head.spi(), state.sequence, state.icv_failures), (0x1000, 1, 12));
+    assert_eq!(state.sticky.into_bits(), 13, "all of it");
 }
 
 #[test]
@@ -96,8 +119,8 @@ type Change = fn(&mut Command);
 fn each_fault_of_form_has_its_status() {
     use AdminStatus::{BadAddress, BadArgument, NoSuchSa, Ok, UnknownOpcode, Unsupported};
     use Opcode::{
-        Capabilities, PspAllocate, PspRotate, PspTestIvLoad, PspTestKeyLoad, SaDelete, SaInstall, SaQuery,
-        Statistics,
+        Capabilities, PspAllocate, PspRotate, PspTestIvLoad, PspTestKeyLoad, SaArm, SaDelete, SaInstall,
+        SaQuery, Statistics,
     };
     let rows: &[(&str, Opcode, u64, Change, AdminStatus)] = &[
         ("opcode 0", PspRotate, 0, |c| c.head = Default::default(), UnknownOpcode),
@@ -115,19 +138,26 @@ fn each_fault_of_form_has_its_status() {
         ("argument 1", SaQuery, 1 << 32, |c| c.argument_1 = 1, BadArgument),
         ("argument 0 of capabilities", Capabilities, 1, |_| {}, BadArgument),
         ("argument 0 of statistics", Statistics, 1, |_| {}, BadArgument),
-        ("argument 0 of install", SaInstall, 1, |_| {}, BadArgument),
+        ("no SA", SaInstall, 0, |c| c.lengths = CommandLengths::new(), BadArgument),
+        ("too many SAs", SaInstall, 17, |_| {}, BadArgument),
+        ("2^32 - 1 SAs", SaInstall, 0xffff_ffff, |c| c.lengths = CommandLengths::from(u64::MAX), BadArgument),
+        ("argument 0 of install, high half", SaInstall, 1 | 1 << 32, |_| {}, BadArgument),
+        ("argument 1 of install", SaInstall, 1, |c| c.argument_1 = 1, BadArgument),
         ("argument 0 of rotate", PspRotate, 1, |_| {}, BadArgument),
         ("argument 0 of key load", PspTestKeyLoad, 1, |_| {}, BadArgument),
         ("parameters of rotate", PspRotate, 0, |c| c.parameter_address = PARAMETERS, BadArgument),
         ("parameter bytes of rotate", PspRotate, 0, |c| c.lengths.set_parameter_bytes(8), BadArgument),
         ("reply of delete", SaDelete, 1 << 32, |c| c.reply_address = REPLY, BadArgument),
         ("reply bytes of delete", SaDelete, 1 << 32, |c| c.lengths.set_reply_bytes(8), BadArgument),
-        ("parameters too short", SaInstall, 0, |c| c.lengths.set_parameter_bytes(191), BadAddress),
-        ("parameters too long", SaInstall, 0, |c| c.lengths.set_parameter_bytes(200), BadArgument),
-        ("parameters misaligned", SaInstall, 0, |c| c.parameter_address += 4, BadAddress),
-        ("no parameters", SaInstall, 0, |c| c.parameter_address = 0, BadAddress),
-        ("parameters wrap", SaInstall, 0, |c| c.parameter_address = u64::MAX - 183, BadAddress),
-        ("parameters unmapped", SaInstall, 0, |c| c.parameter_address = 8, BadAddress),
+        ("parameters too short", SaInstall, 2, |c| c.lengths.set_parameter_bytes(447), BadAddress),
+        ("parameters too long", SaInstall, 2, |c| c.lengths.set_parameter_bytes(456), BadArgument),
+        ("parameters misaligned", SaInstall, 1, |c| c.parameter_address += 4, BadAddress),
+        ("no parameters", SaInstall, 1, |c| c.parameter_address = 0, BadAddress),
+        ("parameters wrap", SaInstall, 1, |c| c.parameter_address = u64::MAX - 215, BadAddress),
+        ("reply of install too short", SaInstall, 2, |c| c.lengths.set_reply_bytes(15), BadAddress),
+        ("reply of install misaligned", SaInstall, 2, |c| c.reply_address += 4, BadAddress),
+        ("reply of install unmapped", SaInstall, 1, |c| c.reply_address = 8, BadAddress),
+        ("parameters unmapped", SaInstall, 1, |c| c.parameter_address = 8, BadAddress),
         ("keys too short", PspTestKeyLoad, 0, |c| c.lengths.set_parameter_bytes(63), BadAddress),
         ("keys misaligned", PspTestKeyLoad, 0, |c| c.parameter_address += 1, BadAddress),
         ("keys unmapped", PspTestKeyLoad, 0, |c| c.parameter_address = 8, BadAddress),
@@ -138,7 +168,7 @@ fn each_fault_of_form_has_its_status() {
         ("reply unmapped", Statistics, 0, |c| c.reply_address = 8, BadAddress),
         ("reply wraps", Statistics, 0, |c| c.reply_address = u64::MAX - 7, BadAddress),
         ("state unmapped", SaQuery, 1 << 32, |c| c.reply_address = 8, BadAddress),
-        ("state too short", SaQuery, 1 << 32, |c| c.lengths.set_reply_bytes(24), BadAddress),
+        ("state too short", SaQuery, 1 << 32, |c| c.lengths.set_reply_bytes(111), BadAddress),
         ("query: generation 0", SaQuery, 0, |_| {}, NoSuchSa),
         ("query: other generation", SaQuery, 2 << 32, |_| {}, NoSuchSa),
         ("query: empty slot, generation 0", SaQuery, 1, |_| {}, NoSuchSa),
@@ -147,6 +177,14 @@ fn each_fault_of_form_has_its_status() {
         ("delete: other generation", SaDelete, 2 << 32, |_| {}, NoSuchSa),
         ("delete: slot past the end", SaDelete, 1 << 32 | 8, |_| {}, NoSuchSa),
         ("delete: slot 2^32 - 1", SaDelete, u64::MAX, |_| {}, NoSuchSa),
+        ("arm: soft limit 0", SaArm, 1 << 32, |c| c.argument_1 = 0, BadArgument),
+        ("arm: soft limit at the hard one", SaArm, 1 << 32, |c| c.argument_1 = 2000, BadArgument),
+        ("arm: soft limit above the hard one", SaArm, 1 << 32, |c| c.argument_1 = u64::MAX, BadArgument),
+        ("arm: generation 0", SaArm, 0, |_| {}, NoSuchSa),
+        ("arm: other generation", SaArm, 2 << 32, |_| {}, NoSuchSa),
+        ("arm: empty slot", SaArm, 1, |_| {}, NoSuchSa),
+        ("arm: slot past the end", SaArm, 1 << 32 | 8, |_| {}, NoSuchSa),
+        ("arm with a reply", SaArm, 1 << 32, |c| c.reply_address = REPLY, BadArgument),
         ("no SPI", PspAllocate, 0, |_| {}, BadArgument),
         ("too many SPIs", PspAllocate, 2049, |c| c.lengths.set_reply_bytes(u32::MAX), BadArgument),
         ("2^32 - 1 SPIs", PspAllocate, 0xffff_ffff, |c| c.lengths.set_reply_bytes(u32::MAX), BadArgument),
@@ -160,18 +198,36 @@ fn each_fault_of_form_has_its_status() {
     for (name, opcode, argument_0, change, status) in rows {
         let (mut hardware, mut firmware) = booted(8);
         hardware.install(&mut firmware, &outbound(0x1000));
-        hardware.iv = 100;
-        hardware.parameters = outbound(0x1001).to_words();
+        hardware.psp.iv = 100;
+        hardware.parameters = [outbound(0x1001), outbound(0x1002)].map(|sa| sa.to_words()).concat();
         let mut command = command(*opcode, *argument_0);
         change(&mut command);
         let done = hardware.serve(&mut firmware, command);
         assert_eq!((done.status, done.result), (*status, 0), "{name}");
-        let used = hardware.slots.iter().filter(|slot| slot.generation != 0).count();
-        assert_eq!(
-            (used, hardware.spis, hardware.rotations, hardware.iv),
-            (1, 0, 0, 100),
-            "{name}: an effect"
-        );
+        let psp = &hardware.psp;
+        let effects = (hardware.used(), hardware.slots[0].soft_limit, psp.spis, psp.rotations.len(), psp.iv);
+        assert_eq!(effects, (1, 1000, 0, 0, 100), "{name}: an effect");
+    }
+}
+
+/// A limit can be armed behind its SA's soft limit, and never behind its hard one.
+#[test]
+fn a_soft_limit_is_armed_anew_until_the_sa_expires() {
+    use AdminStatus::{BadArgument, Ok};
+    let rows = [
+        (SlotState::Armed, Ok),
+        (SlotState::Soft, Ok),
+        (SlotState::Expired, BadArgument),
+        (SlotState::Draining, BadArgument),
+    ];
+    for (state, status) in rows {
+        let (mut hardware, mut firmware) = booted(4);
+        hardware.install(&mut firmware, &outbound(0x1000));
+        hardware.slots[0].state = state;
+        let done = hardware.serve(&mut firmware, command(Opcode::SaArm, 1 << 32));
+        assert_eq!((done.status, done.result), (status, 0), "{}", state.name());
+        let expected = if status == Ok { (SlotState::Armed, 1500) } else { (state, 1000) };
+        assert_eq!((hardware.slots[0].state, hardware.slots[0].soft_limit), expected, "{}", state.name());
     }
 }
 
@@ -179,17 +235,21 @@ fn each_fault_of_form_has_its_status() {
 fn slots_are_taken_again_as_late_as_possible() {
     let (mut hardware, mut firmware) = booted(4);
     for spi in 0..4 {
-        let done = hardware.install(&mut firmware, &inbound(0x1000 + spi));
-        assert_eq!(done.result as u32, spi);
+        hardware.install(&mut firmware, &inbound(0x1000 + spi));
+        assert_eq!(hardware.reply[0] as u32, spi);
     }
     assert_eq!(hardware.install(&mut firmware, &inbound(0x2000)).status, AdminStatus::NoFreeSlot);
     for slot in [2, 1] {
         let done = hardware.serve(&mut firmware, command(Opcode::SaDelete, slot | (slot + 1) << 32));
         assert_eq!(done.status, AdminStatus::Ok);
     }
-    assert_eq!(hardware.install(&mut firmware, &inbound(0x2000)).result, 5 << 32 | 1);
-    assert_eq!(hardware.serve(&mut firmware, command(Opcode::SaDelete, 5 << 32 | 1)).status, AdminStatus::Ok);
-    assert_eq!(hardware.install(&mut firmware, &inbound(0x2000)).result, 6 << 32 | 2);
+    for (installed, delete) in [(5 << 32 | 1, true), (6 << 32 | 2, false)] {
+        assert_eq!(hardware.install(&mut firmware, &inbound(0x2000)).status, AdminStatus::Ok);
+        assert_eq!(hardware.reply[0], installed);
+        if delete {
+            hardware.serve(&mut firmware, command(Opcode::SaDelete, installed));
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@ use cryptonic_fw::Firmware;
 use cryptonic_regs::admin::{Command, Opcode, SaParameters};
 use proptest::prelude::*;
 
-use crate::hardware::{EngineName, Forced, Hardware, booted, command, inbound, outbound};
+use crate::engines::{EngineName, Forced};
+use crate::hardware::Hardware;
+use crate::samples::{boot, command, in_bytes, inbound, outbound, unlimited};
 
 /// Any words, words that are often 0, and a command that is right but for one word.
 fn any_command() -> impl Strategy<Value = Command> {
@@ -25,23 +27,31 @@ fn any_command() -> impl Strategy<Value = Command> {
 
 /// Right parameters with some bit flipped, or any words.
 fn any_parameters() -> impl Strategy<Value = [u64; SaParameters::WORDS]> {
-    let near = (any::<bool>(), 0..SaParameters::PUBLIC_WORDS, 0..64u32, any::<bool>(), 256..300u32);
-    prop_oneof![
-        prop::array::uniform24(any::<u64>()),
-        near.prop_map(|(out, index, bit, flip, spi)| {
-            let mut words = if out { outbound(spi) } else { inbound(spi) }.to_words();
-            words[index] ^= u64::from(flip) << bit;
-            words
-        }),
-    ]
+    let sample = (any::<bool>(), any::<bool>(), any::<bool>(), 256..300u32);
+    let flip = (prop::bool::weighted(0.3), 0..SaParameters::PUBLIC_WORDS, 0..64u32);
+    let near = (sample, flip).prop_map(|((out, bytes, limitless, spi), (flip, index, bit))| {
+        let mut sa = if out { outbound(spi) } else { inbound(spi) };
+        sa = if bytes { in_bytes(sa) } else { sa };
+        sa = if limitless { unlimited(sa) } else { sa };
+        let mut words = sa.to_words();
+        words[index] ^= u64::from(flip) << bit;
+        words
+    });
+    prop_oneof![1 => prop::array::uniform28(any::<u64>()), 9 => near]
+}
+
+/// What the host has in memory: some records.
+fn any_records() -> impl Strategy<Value = Vec<u64>> {
+    prop::collection::vec(any_parameters(), 1..5).prop_map(|records| records.concat())
 }
 
 fn any_outcome() -> impl Strategy<Value = Option<Forced>> {
     let engine = prop_oneof![Just(EngineName::Dma), Just(EngineName::Sa), Just(EngineName::Psp)];
     prop::option::weighted(
         0.2,
-        (engine, 0..9u8, any::<bool>()).prop_map(|(engine, outcome, effect)| Forced {
+        (engine, 0..4usize, 0..9u8, any::<bool>()).prop_map(|(engine, skip, outcome, effect)| Forced {
             engine,
+            skip,
             outcome,
             effect,
         }),
@@ -53,10 +63,11 @@ proptest! {
 
     #[test]
     fn any_command_completes_once(
-        steps in prop::collection::vec((any_command(), any_parameters(), any_outcome()), 1..24),
+        steps in prop::collection::vec((any_command(), any_records(), any_outcome()), 1..24),
         slots in 0..40usize,
+        packet_slots in 0..40usize,
     ) {
-        let (mut hardware, mut firmware) = booted(slots);
+        let (mut hardware, mut firmware) = boot(Hardware::new(packet_slots, slots));
         for (command, parameters, forced) in steps {
             hardware.parameters = parameters;
             hardware.forced = forced.into_iter().collect();
@@ -67,10 +78,11 @@ proptest! {
 
     #[test]
     fn any_command_with_restarts_completes_once(
-        steps in prop::collection::vec((any_command(), any_parameters(), 0..120usize), 1..24),
+        steps in prop::collection::vec((any_command(), any_records(), 0..400usize), 1..24),
         slots in 0..12usize,
+        packet_slots in 0..12usize,
     ) {
-        let (mut hardware, mut firmware) = (Hardware::new(slots), Firmware::new());
+        let (mut hardware, mut firmware) = (Hardware::new(packet_slots, slots), Firmware::new());
         hardware.wakes_early = true;
         for (index, (command, parameters, crash)) in steps.into_iter().enumerate() {
             hardware.parameters = parameters;
