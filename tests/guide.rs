@@ -11,17 +11,21 @@ use std::rc::Rc;
 
 use cryptonic_pci::host::Wake;
 use cryptonic_pci::{Bar, DmaAccess, Host, HostError, SharedMemory, Time, Work};
+use cryptonic_regs::admin::SaStateReply;
 use cryptonic_regs::descriptor::TransmitControl;
 use from_magic::queue::{InlineHead, inline_slot};
-use from_magic::{KEY, SALT, SPI, Told};
+use from_magic::{BACK_SPI, Opens, SALT, SPI, Sent, Told, key_of};
 use ring::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 const GUIDE: &str = include_str!("../docs/programmers-guide.md");
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 7] = [
     include_str!("../examples/from_magic/main.rs"),
     include_str!("../examples/from_magic/function.rs"),
     include_str!("../examples/from_magic/admin.rs"),
     include_str!("../examples/from_magic/queue.rs"),
+    include_str!("../examples/from_magic/events.rs"),
+    include_str!("../examples/from_magic/life.rs"),
+    include_str!("../examples/from_magic/psp.rs"),
 ];
 
 /// The sections of the program, by name, moved to the left edge.
@@ -87,20 +91,28 @@ fn links_of_the_guide_lead_somewhere() {
 }
 
 #[test]
+fn bytes_are_defined_in_the_guide_as_in_the_contract() {
+    let quoted: Vec<&str> = GUIDE.lines().filter_map(|line| line.strip_prefix("> ")).collect();
+    let bytes = SaStateReply::ROW.words.iter().find(|word| word.name == "bytes").expect("a word of bytes");
+    let contract: Vec<&str> = bytes.doc.split_whitespace().collect();
+    assert_eq!(quoted.join(" "), contract.join(" "));
+}
+
+#[test]
 fn what_the_program_sends_is_opened_by_another_library() {
-    let Told { sent, wire, received, psp, esp_packets } =
-        from_magic::run(&|host| host).expect("the program runs");
-    assert_eq!((sent.len(), wire.len()), (22, 22), "what was refused is not on the line");
-    assert_eq!(received, sent);
-    for (index, (clear, wire)) in sent.iter().zip(&wire).enumerate() {
-        if index == esp_packets {
-            let key: Vec<u8> =
-                [psp.key_0, psp.key_1].iter().flat_map(|word| word.secret().to_le_bytes()).collect();
-            assert_eq!(open_psp(wire, psp.spi.spi(), &key), clear[34..], "the UDP packet");
-        } else {
-            // The packet that named a deleted SA took no number, nor did the one by PSP.
-            let sequence = if index < esp_packets { index + 1 } else { index };
-            assert_eq!(open_esp(wire, sequence as u64), clear[14..], "the IP packet");
+    let Told { sent, wire, received } = from_magic::run(&|host| host).expect("the program runs");
+    assert_eq!((sent.len(), wire.len()), (38, 38), "what was refused is not on the line");
+    assert!(sent.iter().map(|sent| &sent.frame).eq(&received));
+    for (Sent { frame, opens }, wire) in sent.iter().zip(&wire) {
+        match opens {
+            Opens::Psp(psp) => {
+                let key: Vec<u8> =
+                    [psp.key_0, psp.key_1].iter().flat_map(|word| word.secret().to_le_bytes()).collect();
+                assert_eq!(open_psp(wire, psp.spi.spi(), &key), frame[34..], "the UDP packet");
+            }
+            Opens::Esp { spi, sequence } => {
+                assert_eq!(open_esp(wire, *spi, *sequence), frame[14..], "the IP packet");
+            }
         }
     }
 }
@@ -113,12 +125,18 @@ fn no_key_is_left_in_memory_that_the_device_reached() {
         Box::new(Watched { host, memories: memories.clone(), key_seen: seen.clone() })
     };
     // When the program has ended
-    let psp = from_magic::run(&watch).expect("the program runs").psp;
-    // Then the key of the SA was there, and neither it nor that of PSP is
-    assert!(seen.get() && memories.borrow().len() == 8, "two arenas for a queue, two queues, two devices");
+    let sent = from_magic::run(&watch).expect("the program runs").sent;
+    // Then the key of an SA was there, and neither any of these nor those of PSP are
+    let arenas = "two arenas for a queue, two queues, one of events, two devices";
+    assert!(seen.get() && memories.borrow().len() == 10, "{arenas}");
+    let key = key_of(SPI);
     for memory in memories.borrow().iter() {
-        assert!(!holds(memory, &KEY[..8]) && !holds(memory, &KEY[8..]) && !holds(memory, &SALT));
-        assert!(!holds(memory, &psp.key_0.secret().to_le_bytes()));
+        // All keys of SAs begin alike.
+        assert!(!holds(memory, &key[..8]) && !holds(memory, &key[8..12]) && !holds(memory, &SALT));
+        for Sent { opens, .. } in &sent {
+            let Opens::Psp(psp) = opens else { continue };
+            assert!(!holds(memory, &psp.key_0.secret().to_le_bytes()));
+        }
         assert!(!holds(memory, b"nobody's business"), "frames are wiped too");
     }
 }
@@ -147,7 +165,7 @@ impl Host for Watched {
         self.host.read32(bar, offset)
     }
     fn write32(&self, bar: Bar, offset: u32, value: u32) -> Result<(), HostError> {
-        let seen = self.memories.borrow().iter().any(|memory| holds(memory, &KEY));
+        let seen = self.memories.borrow().iter().any(|memory| holds(memory, &key_of(SPI)));
         self.key_seen.set(self.key_seen.get() || seen);
         self.host.write32(bar, offset, value)
     }
@@ -196,14 +214,15 @@ fn ipv4(frame: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The inner packet of an ESP packet in tunnel mode with ESN (RFC 4303 2, RFC 4106 3 to 5).
-fn open_esp(frame: &[u8], sequence: u64) -> Vec<u8> {
+fn open_esp(frame: &[u8], spi: u32, sequence: u64) -> Vec<u8> {
     let (outer, esp) = ipv4(frame);
-    assert_eq!((outer[9], &outer[12..20]), (50, &[192, 0, 2, 1, 192, 0, 2, 2][..]));
-    assert_eq!(esp[..4], SPI.to_be_bytes());
+    let (source, destination) = if spi == BACK_SPI { (2, 1) } else { (1, 2) };
+    assert_eq!((outer[9], &outer[12..20]), (50, &[192, 0, 2, source, 192, 0, 2, destination][..]));
+    assert_eq!(esp[..4], spi.to_be_bytes());
     assert_eq!(esp[4..8], (sequence as u32).to_be_bytes());
     let nonce: Vec<u8> = SALT.iter().chain(&esp[8..16]).copied().collect();
-    let aad: Vec<u8> = SPI.to_be_bytes().into_iter().chain(sequence.to_be_bytes()).collect();
-    let mut text = open(&KEY, nonce.try_into().expect("12 bytes"), &aad, &esp[16..]);
+    let aad: Vec<u8> = spi.to_be_bytes().into_iter().chain(sequence.to_be_bytes()).collect();
+    let mut text = open(&key_of(spi), nonce.try_into().expect("12 bytes"), &aad, &esp[16..]);
     assert_eq!(text.pop(), Some(4), "next header IPv4");
     let padding = usize::from(text.pop().expect("a pad length"));
     let padded = text.split_off(text.len() - padding);

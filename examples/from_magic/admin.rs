@@ -1,4 +1,4 @@
-//! The admin queue: one command at a time, SAs, and PSP keys.
+//! The admin queue: one command at a time, and SAs.
 
 use std::net::Ipv4Addr;
 
@@ -6,11 +6,12 @@ use cryptonic_pci::DmaAccess;
 use cryptonic_pci::config::{COMMAND_BUS_MASTER, COMMAND_MEMORY};
 use cryptonic_regs::admin::{
     AdminCompletion, AdminCompletionEnd, AdminStatus, Cipher, Command, CommandHead, CommandLengths,
-    Direction, Mode, Opcode, PspAllocation, SaForm, SaNames, SaParameters, SaProtocol, SaWindow,
+    Direction, InstalledSa, LifetimeKind, Mode, Opcode, SaForm, SaLifetime, SaNames, SaParameters,
+    SaProtocol, SaStateReply, SaWindow,
 };
 use cryptonic_regs::bar0::{
     ADMIN_COMMAND_BASE, ADMIN_COMPLETION_BASE, ADMIN_CONTROL, ADMIN_DOORBELL, ADMIN_STATUS, AdminControl,
-    PSP_CONTROL, PspControl, SA_SLOTS,
+    SA_SLOTS,
 };
 use cryptonic_regs::descriptor::TransmitSa;
 
@@ -69,7 +70,8 @@ impl Admin {
             lengths: CommandLengths::new()
                 .with_parameter_bytes(size_of_val(request.parameters) as u32)
                 .with_reply_bytes(request.reply_bytes as u32),
-            argument_0: request.argument,
+            argument_0: request.arguments[0],
+            argument_1: request.arguments[1],
             ..Command::default()
         };
         self.commands.memory.write_words(BLOCK_OFFSET, request.parameters)?;
@@ -100,50 +102,60 @@ impl Admin {
     }
     // guide: end
 
+    // guide: reply
+    /// Takes the reply of the last command. None of it stays in memory that is the device's to write: it may hold keys.
+    pub fn reply<const WORDS: usize>(&self) -> Outcome<[u64; WORDS]> {
+        let mut words = [0; WORDS];
+        self.completions.memory.read_words(BLOCK_OFFSET, &mut words)?;
+        self.completions.memory.zeroise(BLOCK_OFFSET, size_of_val(&words))?;
+        Ok(words)
+    }
+    // guide: end
+
     // guide: install
-    /// Installs an SA. Gives the reference by which descriptors and later commands name it.
-    pub fn install(&mut self, function: &Function, sa: &SaParameters) -> Outcome<TransmitSa> {
-        let request = Request { parameters: &sa.to_words(), ..Request::new(Opcode::SaInstall) };
-        let result = self.run(function, request)?;
-        let (index, generation) = (result as u32, (result >> 32) as u32);
-        if index >= function.read(SA_SLOTS)? || generation == 0 {
+    /// Installs SAs by one command: all of them or none, and all valid from one moment on. Gives the references by which
+    /// descriptors and later commands name them.
+    pub fn install<const N: usize>(
+        &mut self,
+        function: &Function,
+        sas: [SaParameters; N],
+    ) -> Outcome<[TransmitSa; N]> {
+        let parameters: Vec<u64> = sas.iter().flat_map(SaParameters::to_words).collect();
+        let request = Request {
+            arguments: [N as u64, 0],
+            parameters: &parameters,
+            reply_bytes: N * size_of::<InstalledSa>(),
+            ..Request::new(Opcode::SaInstall)
+        };
+        self.run(function, request)?;
+        let slots = function.read(SA_SLOTS)?;
+        let installed = self.reply::<N>()?.map(InstalledSa::from_bits);
+        if installed.iter().any(|sa| sa.index() >= slots || sa.generation() == 0) {
             return Err("the device names a slot that it does not have".into());
         }
-        Ok(TransmitSa::new().with_index(index).with_generation(generation))
+        Ok(installed.map(|sa| TransmitSa::new().with_index(sa.index()).with_generation(sa.generation())))
     }
 
     /// Deletes an SA. When this returns, no packet uses it and every copy of its key is wiped.
     pub fn delete(&mut self, function: &Function, sa: TransmitSa) -> Outcome<()> {
-        let argument = u64::from(sa.generation()) << 32 | u64::from(sa.index());
-        self.run(function, Request { argument, ..Request::new(Opcode::SaDelete) }).map(drop)
+        let arguments = [slot_argument(sa), 0];
+        self.run(function, Request { arguments, ..Request::new(Opcode::SaDelete) }).map(drop)
     }
     // guide: end
 
-    // guide: psp keys
-    /// Makes a device key, opens PSP packets of version 0, and allocates one SPI with its key.
-    pub fn psp_allocate(&mut self, function: &Function) -> Outcome<PspAllocation> {
-        self.run(function, Request::new(Opcode::PspRotate))?;
-        let version = 0;
-        function
-            .write(PSP_CONTROL, PspControl::new().with_receive_versions(1 << version).with_udp_port(1000))?;
-        let request = Request {
-            argument: version << 32 | 1,
-            reply_bytes: PspAllocation::BYTES,
-            ..Request::new(Opcode::PspAllocate)
-        };
-        if self.run(function, request)? != 1 {
-            return Err("the device allocated another number of SPIs".into());
-        }
-        let reply = &self.completions.memory;
-        let mut words = [0; PspAllocation::WORDS];
-        reply.read_words(BLOCK_OFFSET, &mut words)?;
-        // The reply holds a key, and that memory is the device's to write: no copy stays in it.
-        reply.zeroise(BLOCK_OFFSET, PspAllocation::BYTES)?;
-        let allocation = PspAllocation::of_words(&words);
-        if allocation.spi.key_bytes() != 16 || allocation.spi.spi() << 1 == 0 {
-            return Err("the device gave an SPI or a key that cannot be".into());
-        }
-        Ok(allocation)
+    // guide: arm
+    /// Arms the soft limit of an SA anew: notice comes once more, at `soft_limit`.
+    pub fn arm(&mut self, function: &Function, sa: TransmitSa, soft_limit: u64) -> Outcome<()> {
+        let arguments = [slot_argument(sa), soft_limit];
+        self.run(function, Request { arguments, ..Request::new(Opcode::SaArm) }).map(drop)
+    }
+
+    /// What an SA has counted, and what its limits are.
+    pub fn query(&mut self, function: &Function, sa: TransmitSa) -> Outcome<SaStateReply> {
+        let arguments = [slot_argument(sa), 0];
+        let reply_bytes = SaStateReply::BYTES;
+        self.run(function, Request { arguments, reply_bytes, ..Request::new(Opcode::SaQuery) })?;
+        Ok(SaStateReply::of_words(&self.reply()?))
     }
     // guide: end
 
@@ -158,8 +170,8 @@ impl Admin {
 pub struct Request<'a> {
     /// What to do.
     pub opcode: Opcode,
-    /// Argument 0.
-    pub argument: u64,
+    /// Arguments 0 and 1; 0 where the command has none.
+    pub arguments: [u64; 2],
     /// Words of the parameter block.
     pub parameters: &'a [u64],
     /// Bytes that the reply may take.
@@ -167,9 +179,9 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// A command without argument, parameters and reply.
+    /// A command without arguments, parameters and reply.
     pub fn new(opcode: Opcode) -> Self {
-        Request { opcode, argument: 0, parameters: &[], reply_bytes: 0 }
+        Request { opcode, arguments: [0; 2], parameters: &[], reply_bytes: 0 }
     }
 }
 
@@ -185,6 +197,11 @@ pub fn tunnel(spi: u32, key: &[u8; 16], salt: [u8; 4]) -> SaParameters {
             .with_icv_bytes(16)
             .with_esn(true),
         names: SaNames::new().with_spi(spi),
+        // That there is no limit is said, never left out.
+        lifetime: SaLifetime::new()
+            .with_kind(LifetimeKind::Packets.number() as u8)
+            .with_no_soft_limit(true)
+            .with_no_hard_limit(true),
         key_0,
         key_1,
         salt: u64::from(u32::from_le_bytes(salt)).into(),
@@ -216,6 +233,19 @@ pub fn inbound(sa: SaParameters, receive_queue: u16, cookie: u32) -> SaParameter
     }
 }
 // guide: end
+
+// guide: limits
+/// An SA whose key is for so many packets, with notice before that.
+pub fn limited(sa: SaParameters, soft_limit: u64, hard_limit: u64) -> SaParameters {
+    let lifetime = SaLifetime::new().with_kind(LifetimeKind::Packets.number() as u8);
+    SaParameters { lifetime, soft_limit, hard_limit, ..sa }
+}
+// guide: end
+
+/// How a command names the slot of an SA.
+fn slot_argument(sa: TransmitSa) -> u64 {
+    u64::from(sa.generation()) << 32 | u64::from(sa.index())
+}
 
 /// Up to eight bytes in memory order as a word.
 fn little_endian(bytes: &[u8]) -> u64 {

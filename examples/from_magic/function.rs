@@ -7,9 +7,12 @@ use cryptonic_pci::config::{COMMAND, COMMAND_BUS_MASTER, COMMAND_MEMORY};
 use cryptonic_pci::{Bar, DmaAccess, Host, SharedMemory, Time};
 use cryptonic_regs::bar0::{
     ADMIN, BLOCK_TABLE, CAPABILITY, CIPHER_CAPABILITY, CONTRACT_VERSION, CONTROL, CONTROL_BLOCK,
-    CipherCapability, Control, DESCRIPTOR_CAPABILITY, DEVICE_STATUS, DescriptorCapability, MAGIC,
-    MAGIC_VALUE, PROTOCOL_CAPABILITY, PSP, ProtocolCapability, QUEUE_CAPABILITY, QUEUE_PAIR, QueueCapability,
+    CipherCapability, Control, DESCRIPTOR_CAPABILITY, DEVICE_STATUS, DescriptorCapability, LIFE_CAPABILITY,
+    LifeCapability, MAGIC, MAGIC_VALUE, PROTOCOL_CAPABILITY, PSP, ProtocolCapability, QUEUE_CAPABILITY,
+    QUEUE_PAIR, QueueCapability,
 };
+use cryptonic_regs::events::{EVENTS, SLOT_STATES};
+use cryptonic_regs::psp_policy::PSP_POLICY;
 use cryptonic_regs::{CONTRACT_MAJOR, PCI_DEVICE_ID, PCI_VENDOR_ID, Register, Value};
 
 /// What a step of this driver gives, or why it failed.
@@ -96,7 +99,7 @@ impl Function {
         if version.major() != CONTRACT_MAJOR {
             return Err(format!("a device of contract {}.{}", version.major(), version.minor()).into());
         }
-        for block in [CAPABILITY, CONTROL_BLOCK, ADMIN, PSP, QUEUE_PAIR] {
+        for block in [CAPABILITY, CONTROL_BLOCK, ADMIN, PSP, EVENTS, PSP_POLICY, QUEUE_PAIR, SLOT_STATES] {
             let [head, offset, _instances, stride] = self.block(block.kind)?;
             if (offset, stride) != (block.offset, block.stride) || head >> 16 < u32::from(block.version) {
                 return Err(format!("{} is not where it was", block.name).into());
@@ -150,11 +153,13 @@ impl Function {
             descriptor: self.read(DESCRIPTOR_CAPABILITY)?,
             protocol: self.read(PROTOCOL_CAPABILITY)?,
             cipher: self.read(CIPHER_CAPABILITY)?,
+            life: self.read(LIFE_CAPABILITY)?,
         };
-        let Capabilities { queue, descriptor, protocol, cipher } = &capabilities;
+        let Capabilities { queue, descriptor, protocol, cipher, life } = &capabilities;
         let esp = protocol.esp_tunnel() && protocol.esn() && cipher.aes_gcm_128() && cipher.icv_16();
         let psp = protocol.psp_transport() && protocol.psp_versions() & 1 << 0 != 0;
-        if queue.vectors() < 2 || !descriptor.stride_64() || !esp || !psp {
+        let keys = life.events() && life.psp_rotation() && life.sa_batch() >= 3;
+        if queue.vectors() < 3 || !descriptor.stride_64() || !esp || !psp || !keys {
             return Err("the device lacks what this driver needs".into());
         }
         Ok(capabilities)
@@ -197,6 +202,8 @@ pub struct Capabilities {
     pub protocol: ProtocolCapability,
     /// Ciphers and ICV lengths.
     pub cipher: CipherCapability,
+    /// Events, SAs of one command, and what PSP does beside opening and protecting.
+    pub life: LifeCapability,
 }
 
 /// Memory that the device may reach, and its I/O address.

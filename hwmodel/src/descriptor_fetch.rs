@@ -132,10 +132,7 @@ impl Nic {
             self.forget_write(write);
         }
         for packet in waiting {
-            self.count(Status::QueueOff);
-            if let Some(drops) = &mut self.drops {
-                drops.push(Status::QueueOff);
-            }
+            self.count_drop(Status::QueueOff);
             self.receive.buffer.release(self.now, packet.buffer_bytes);
         }
     }

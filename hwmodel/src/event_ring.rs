@@ -58,7 +58,6 @@ impl Nic {
     /// Something happened to an SA slot, which has its sticky bits already.
     #[cold]
     pub(crate) fn raise_slot_events(&mut self, index: u32, causes: Causes) {
-        self.sa_table.mark_sticky(index);
         let Some(sa) = self.sa_table.slot(index) else { return };
         let event = Event {
             head: EventHead::new().with_arming(sa.lifetime.arming()).with_sa_index(index),
@@ -69,6 +68,7 @@ impl Nic {
             detail: EventDetail::new().with_spi(sa.spi),
             ..Event::default()
         };
+        self.sa_table.mark_sticky(index);
         for cause in causes.each() {
             self.raise(cause, event);
         }
@@ -84,8 +84,13 @@ impl Nic {
     pub(crate) fn event_control_write(&mut self, control: EventControl) {
         let ring = &mut self.event_ring;
         let was_on = ring.control.enable();
+        if control.enable() && was_on {
+            // Only the vector may change while the ring is on.
+            ring.control.set_vector(control.vector());
+            return;
+        }
         ring.control = control;
-        if control.enable() == was_on {
+        if !was_on && !control.enable() {
             return;
         }
         ring.epoch = ring.epoch.wrapping_add(1);
@@ -102,11 +107,12 @@ impl Nic {
         }
         ring.ring =
             CompletionRing { base, slots: 1 << control.slots_log2(), stride: EVENT_BYTES, producer: 0 };
-        (ring.consumer, ring.lost) = (0, 0);
+        // A loss that the ring before had not told is over with it: no doorbell would ever come to tell it.
+        (ring.consumer, ring.lost, ring.untold) = (0, 0, 0);
         ring.status.set_enabled(true);
         // What happened while nobody listened is in the sticky bits.
         if ring.sticky != 0 || self.sa_table.any_sticky() {
-            self.event_ring.untold = self.event_ring.untold.max(1);
+            self.event_ring.untold = 1;
             self.tell_lost();
         }
     }
@@ -119,7 +125,7 @@ impl Nic {
         }
         let taken = consumer.wrapping_sub(ring.consumer);
         if taken > ring.ring.producer.wrapping_sub(ring.consumer) {
-            ring.status = EventStatus::new().with_stopped(true);
+            self.stop_event_ring();
             return;
         }
         ring.consumer = consumer;
@@ -172,6 +178,11 @@ impl Nic {
         epoch == self.event_ring.epoch && self.event_ring.status.enabled()
     }
 
+    /// The ring cannot go on: the host has to turn it off and on.
+    pub(crate) fn stop_event_ring(&mut self) {
+        self.event_ring.status = EventStatus::new().with_stopped(true);
+    }
+
     fn send_event_interrupt(&mut self) {
         self.event_ring.interrupt.count = 0;
         self.raise_interrupt(u16::from(self.event_ring.control.vector()));
@@ -209,7 +220,7 @@ impl Nic {
         let (address, phase) = self.event_ring.ring.next();
         event.end = EventEnd::new().with_phase(phase);
         if self.memory.writable(address, u64::from(EVENT_BYTES)).is_err() {
-            self.event_ring.status = EventStatus::new().with_stopped(true);
+            self.stop_event_ring();
             return;
         }
         let written = self.pcie.write(self.now, u64::from(EVENT_BYTES));

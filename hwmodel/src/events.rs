@@ -134,6 +134,11 @@ impl<T, const KIND: u64> Queue<T, KIND> {
         self.head == Moment::NEVER
     }
 
+    /// The first event.
+    pub(crate) fn first(&self) -> Option<&T> {
+        self.events.front().map(|(_, event)| event)
+    }
+
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         let (_, event) = self.events.pop_front()?;
@@ -163,6 +168,15 @@ pub(crate) enum RegisterData {
     Word(u32),
     /// The first bytes of a place for lines of pushes, which may hold a key.
     Line { place: u32, bytes: u32 },
+}
+
+/// Why firmware runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirmwareRun {
+    /// Something happened that it waits for, or it has more to do.
+    Event,
+    /// It wants to look at the clock.
+    Timer,
 }
 
 /// Descriptors that were asked for.
@@ -300,6 +314,25 @@ impl Events {
             [self.gathered.head, self.wire_arrivals.head, self.receive_commits.head, self.host_writes.head];
         heads.into_iter().fold(self.seldom.head, Moment::min)
     }
+
+    /// Whether nothing is under way but firmware that looks at the clock from time to time, for good.
+    pub(crate) fn idle(&self) -> bool {
+        let firmware = &self.seldom.queues.firmware;
+        let next = self.next();
+        next == Moment::NEVER
+            || next == firmware.head && firmware.first() == Some(&FirmwareRun::Timer) && {
+                let packets = [
+                    self.gathered.head,
+                    self.wire_arrivals.head,
+                    self.receive_commits.head,
+                    self.host_writes.head,
+                ];
+                packets
+                    .iter()
+                    .chain(&self.seldom.queues.heads_but_firmware())
+                    .all(|head| *head == Moment::NEVER)
+            }
+    }
 }
 
 /// Events of the kinds of which there are fewer than packets, behind the moment of their first: it is found anew when
@@ -315,7 +348,7 @@ pub(crate) struct SeldomQueues {
     pub(crate) register_writes: Queue<RegisterWrite, 0>,
     pub(crate) engine: Queue<(), 1>,
     pub(crate) admin_command: Queue<u32, 2>,
-    pub(crate) firmware: Queue<(), 3>,
+    pub(crate) firmware: Queue<FirmwareRun, 3>,
     pub(crate) transmit_descriptors: Queue<Descriptors, 4>,
     pub(crate) receive_descriptors: Queue<Descriptors, 5>,
     pub(crate) gather_retry: Queue<(), 6>,
@@ -323,6 +356,23 @@ pub(crate) struct SeldomQueues {
     pub(crate) completion_holds: Queue<QueueTimer, 11>,
     pub(crate) interrupt_delays: Queue<QueueTimer, 12>,
     pub(crate) event_interrupts: Queue<u32, 14>,
+}
+
+impl SeldomQueues {
+    fn heads_but_firmware(&self) -> [Moment; 10] {
+        [
+            self.register_writes.head,
+            self.engine.head,
+            self.admin_command.head,
+            self.transmit_descriptors.head,
+            self.receive_descriptors.head,
+            self.gather_retry.head,
+            self.transmit_reports.head,
+            self.completion_holds.head,
+            self.interrupt_delays.head,
+            self.event_interrupts.head,
+        ]
+    }
 }
 
 impl Default for Seldom {
@@ -341,19 +391,7 @@ impl Seldom {
     pub(crate) fn change<R>(&mut self, change: impl FnOnce(&mut SeldomQueues) -> R) -> R {
         let result = change(&mut self.queues);
         let queues = &self.queues;
-        let heads = [
-            queues.engine.head,
-            queues.admin_command.head,
-            queues.firmware.head,
-            queues.transmit_descriptors.head,
-            queues.receive_descriptors.head,
-            queues.gather_retry.head,
-            queues.transmit_reports.head,
-            queues.completion_holds.head,
-            queues.interrupt_delays.head,
-            queues.event_interrupts.head,
-        ];
-        self.head = heads.into_iter().fold(queues.register_writes.head, Moment::min);
+        self.head = queues.heads_but_firmware().into_iter().fold(queues.firmware.head, Moment::min);
         result
     }
 }

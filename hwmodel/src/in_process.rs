@@ -12,7 +12,7 @@ use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 use crate::events::{RegisterData, RegisterWrite};
 use crate::nic::Nic;
 use crate::push::window_at;
-use crate::world::{Inner, NicId, World};
+use crate::world::{Inner, NicId, Until, World};
 
 /// What interrupt messages are written to; any address outside host memory serves.
 const INTERRUPT_ADDRESS: u32 = 0xfee0_0000;
@@ -189,7 +189,7 @@ impl Host for InProcess {
         let mut inner = self.world.0.borrow_mut();
         let poll = Time::from_nanoseconds(inner.nics[self.nic].parameters.host.poll_ns);
         let resume = inner.hosts[self.nic].busy_until.max(inner.now + poll);
-        if !inner.advance(Time::NEVER, true) {
+        if !inner.advance(Until::Idle, true) {
             let later = inner.now + IDLE_STEP;
             inner.run_until(later.max(resume));
             return;
@@ -212,7 +212,7 @@ impl Host for InProcess {
                 Some(_) => {}
                 None => return Err(HostError::Unsupported("an interrupt vector above its table")),
             }
-            if !inner.advance(deadline, true) {
+            if !inner.advance(Until::Time(deadline), true) {
                 // A deadline that never comes, with nothing under way: the clock stays where it is.
                 if deadline != Time::NEVER {
                     inner.run_until(deadline);

@@ -14,6 +14,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
 use crate::calendar::Calendar;
+use crate::derived_key_cache::{DerivedKeyCache, ENTRY_BYTES};
 use crate::parameters::Parameters;
 
 /// The SPIs of one device key: 1 to 2^31 - 1, the key's number in the most significant bit.
@@ -48,6 +49,8 @@ pub struct KeyDerivation {
     unit: Calendar,
     cycle: Time,
     latency: Time,
+    /// Keys that need not be derived again, if there is a cache.
+    cache: Option<DerivedKeyCache>,
 }
 
 /// Why an allocation or a test command is refused.
@@ -82,6 +85,9 @@ impl KeyDerivation {
             unit: Calendar::default(),
             cycle,
             latency: cycle.times(parameters.crypto.derivation_latency_cycles),
+            cache: Some(parameters.crypto.derived_key_cache_entries)
+                .filter(|entries| *entries != 0)
+                .map(DerivedKeyCache::new),
         }
     }
 
@@ -90,6 +96,36 @@ impl KeyDerivation {
     pub fn receive_key(&self, version: Version, spi: u32, out: &mut [u8; 32]) -> Option<usize> {
         let device_key = self.keys[(spi >> 31) as usize].as_ref()?;
         Some(device_key.derive(version, spi, out))
+    }
+
+    /// When the key of a packet that is received at `ready` is there with its round keys and H, and whether it was made for
+    /// this packet. Bytes do not depend on it.
+    #[inline]
+    pub fn receive_time(&mut self, ready: Time, version: Version, spi: u32) -> (Time, bool) {
+        let Some(cache) = &mut self.cache else { return (self.derive_time(ready, version), true) };
+        let looked_up = ready + self.cycle;
+        if let Some(at_hand) = cache.look_up(spi, version) {
+            return (looked_up.max(at_hand), false);
+        }
+        let at_hand = self.derive_time(looked_up, version);
+        if let Some(cache) = &mut self.cache {
+            cache.keep(spi, version, at_hand);
+        }
+        (at_hand, true)
+    }
+
+    /// Packets whose key the cache had, and packets whose key it had not; none without a cache.
+    pub fn cache_lookups(&self) -> (u64, u64) {
+        self.cache.as_ref().map_or((0, 0), DerivedKeyCache::lookups)
+    }
+
+    /// Bytes that the hardware keeps so that packets can be received: both device keys with their valid bits, the two SPI
+    /// counters, and what the cache of derived keys holds.
+    pub fn receive_state_bytes(&self) -> u64 {
+        const DEVICE_KEY_BYTES: u64 = 32;
+        const COUNTER_BYTES: u64 = 4;
+        let cached = self.cache.as_ref().map_or(0, DerivedKeyCache::entries) * ENTRY_BYTES;
+        2 * (DEVICE_KEY_BYTES + 1 + COUNTER_BYTES) + cached
     }
 
     /// When a key asked for at `ready` is there with its round keys and H.
@@ -258,7 +294,7 @@ impl KeyDerivation {
 
     /// Whether it is to be told that the active key has few SPIs left: once a key.
     pub fn take_low(&mut self) -> bool {
-        self.remaining() < self.low_water && !std::mem::replace(&mut self.told.0, true)
+        self.remaining() <= self.low_water && !std::mem::replace(&mut self.told.0, true)
     }
 
     /// Whether it is to be told that the active key has too few SPIs left: once a key.
@@ -274,9 +310,16 @@ impl KeyDerivation {
     /// Function-level reset: every key is wiped. The IV clock, the lock and the generation go on.
     pub fn reset(&mut self) {
         self.keys = [None, None];
+        self.forget_derived();
         self.test_iv = None;
         self.low_water = SPI_LOW_WATER;
         self.epoch_refused = false;
+    }
+
+    fn forget_derived(&mut self) {
+        if let Some(cache) = &mut self.cache {
+            cache.clear();
+        }
     }
 
     fn begin_key(&mut self, now: Time) {
@@ -286,6 +329,7 @@ impl KeyDerivation {
     }
 
     fn load(&mut self, index: usize, key: &[u8; 32]) {
+        self.forget_derived();
         // The valid bit goes first, the SPI count last: no SPI of the old key is derived with the new one.
         self.keys[index] = None;
         self.keys[index] = Some(DeviceKey::new(key));

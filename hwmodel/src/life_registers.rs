@@ -5,7 +5,8 @@ use cryptonic_regs::events::{
     EventSticky, SLOT_GENERATION, SLOT_SELECT, SLOT_STATUS, STICKY_SLOTS, STICKY_WORDS, SlotStatus,
 };
 use cryptonic_regs::psp_policy::{
-    PSP_EPOCH, PSP_ROTATION, PSP_ROTATION_PERIOD_MS, PSP_SPI_LOW_WATER, PspRotation,
+    PSP_CAPTURE, PSP_EPOCH, PSP_ROTATION, PSP_ROTATION_PERIOD_MS, PSP_SAMPLING, PSP_SPI_LOW_WATER,
+    PspCapture, PspRotation, PspSampling,
 };
 
 use crate::nic::Nic;
@@ -41,6 +42,8 @@ impl Nic {
             _ if offset == PSP_ROTATION.offset => self.psp_policy.rotation.into_bits(),
             _ if offset == PSP_ROTATION_PERIOD_MS.offset => self.psp_policy.period_ms,
             _ if offset == PSP_SPI_LOW_WATER.offset => self.keys.low_water(),
+            _ if offset == PSP_CAPTURE.offset => self.psp_copies.capture().into_bits(),
+            _ if offset == PSP_SAMPLING.offset => self.psp_copies.sampling().into_bits(),
             _ => return None,
         })
     }
@@ -69,6 +72,10 @@ impl Nic {
                 self.wake_firmware(self.now);
             }
             _ if offset == PSP_SPI_LOW_WATER.offset => self.keys.set_low_water(value),
+            _ if offset == PSP_CAPTURE.offset => self.psp_copies.set_capture(PspCapture::from_bits(value)),
+            _ if offset == PSP_SAMPLING.offset => {
+                self.psp_copies.set_sampling(PspSampling::from_bits(value));
+            }
             _ if offset == PSP_EPOCH.offset => self.keys.set_epoch(wide),
             _ => return false,
         }

@@ -16,7 +16,7 @@ use cryptonic_regs::{Value, bar0};
 use cryptonic_wire::psp::Version;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::events::HostWrite;
+use crate::events::{FirmwareRun, HostWrite};
 use crate::key_derivation::KeyError;
 use crate::nic::Nic;
 use crate::parameters::Parameters;
@@ -42,6 +42,10 @@ pub(crate) struct Management {
     /// Rises each time the queue is turned on or off, so that what is still on its way for it is dropped.
     pub(crate) epoch: u32,
     firmware: Option<Box<Firmware>>,
+    /// It has begun to run since it was started.
+    pub(crate) running: bool,
+    /// It was started before, since the last reset.
+    started: bool,
     firmware_cycle: Time,
     access_cycles: u64,
     activation_cycles: u64,
@@ -103,6 +107,8 @@ impl Management {
             completions: CompletionRing::default(),
             epoch: 0,
             firmware: None,
+            running: false,
+            started: false,
             firmware_cycle: Time(33_000_000_000_000 / parameters.firmware.clock_hz),
             access_cycles: parameters.firmware.access_cycles,
             activation_cycles: parameters.firmware.activation_cycles,
@@ -121,25 +127,43 @@ impl Management {
 impl Nic {
     /// Starts the firmware anew.
     pub(crate) fn boot_firmware(&mut self, now: Time) {
-        if self.management.firmware.replace(Box::new(Firmware::new())).is_some() {
+        self.stop_firmware();
+        self.management.firmware = Some(Box::new(Firmware::new()));
+        if std::mem::replace(&mut self.management.started, true) {
             self.raise_device_event(EventCause::FirmwareRestarted, 0);
         }
         self.management.firmware_free_at = now + BOOT;
         self.wake_firmware(now + BOOT);
     }
 
+    /// The firmware never runs again.
+    pub(crate) fn stop_firmware(&mut self) {
+        self.management.firmware = None;
+        self.management.running = false;
+    }
+
+    /// Has the firmware run at `at`, or before.
     pub(crate) fn wake_firmware(&mut self, at: Time) {
-        if self.management.firmware.is_some() && self.events.seldom.queues().firmware.is_empty() {
-            self.events
-                .seldom
-                .change(|queues| queues.firmware.push(at.max(self.management.firmware_free_at), ()));
+        self.run_firmware_at(at, FirmwareRun::Event);
+    }
+
+    fn run_firmware_at(&mut self, at: Time, run: FirmwareRun) {
+        let at = at.max(self.management.firmware_free_at);
+        // It is run for the first reason there is, and then says itself when it wants to run again.
+        if self.management.firmware.is_some() && at < self.events.seldom.queues().firmware.head().time() {
+            self.events.seldom.change(|queues| queues.firmware.push(at, run));
         }
     }
 
     /// Firmware does one piece of work.
     pub(crate) fn run_firmware(&mut self) {
+        if self.now < self.management.firmware_free_at {
+            // It was to run before it was started anew.
+            self.wake_firmware(self.now);
+            return;
+        }
         let Some(mut firmware) = self.management.firmware.take() else { return };
-        self.management.ready = true;
+        (self.management.ready, self.management.running) = (true, true);
         let mut bus = FirmwareBus { nic: self, accesses: 0 };
         let wake = firmware.run(&mut bus);
         let accesses = bus.accesses;
@@ -147,11 +171,18 @@ impl Nic {
         let busy = self.management.firmware_cycle.times(cycles);
         self.management.firmware_free_at = self.now + busy;
         self.management.firmware = Some(firmware);
-        if let Wake::After { nanoseconds } = wake {
-            self.wake_firmware(self.now + busy + Time::from_nanoseconds(u64::from(nanoseconds)));
-        } else if self.management.mailbox.pending && self.engines_idle() {
+        let free_at = self.now + busy;
+        match wake {
+            Wake::After { nanoseconds: 0 } => self.wake_firmware(free_at),
+            Wake::After { nanoseconds } => {
+                let at = free_at + Time::from_nanoseconds(u64::from(nanoseconds));
+                self.run_firmware_at(at, FirmwareRun::Timer);
+            }
             // An event came while firmware ran, or none will: to run it for nothing does no harm.
-            self.wake_firmware(self.now + busy);
+            Wake::OnEvent if self.management.mailbox.pending && self.engines_idle() => {
+                self.wake_firmware(free_at);
+            }
+            Wake::OnEvent => {}
         }
     }
 
@@ -253,7 +284,7 @@ impl Nic {
         // Slots that a command installed are for its host, from the moment it is complete; nobody else knows of them.
         if told && status == AdminStatus::Ok.number() {
             self.sa_table.activate_staged();
-        } else if !told {
+        } else {
             self.sa_table.remove_staged();
         }
         let management = &mut self.management;
@@ -482,9 +513,8 @@ impl Nic {
                 for (bytes, word) in keys.as_flattened_mut().chunks_exact_mut(8).zip(words.iter()) {
                     bytes.copy_from_slice(&word.to_le_bytes());
                 }
-                self.keys_zeroised = false;
                 self.key_schedules.clear();
-                self.keys.test_load(&keys, self.now)
+                self.keys.test_load(&keys, self.now).inspect(|()| self.keys_zeroised = false)
             }
             PspOperation::TestIvLoad => self.keys.test_iv(host),
         };

@@ -28,9 +28,10 @@ use crate::lanes::{ContextCache, Lanes};
 use crate::latency::Spread;
 use crate::mac::Mac;
 use crate::management::Management;
-use crate::packet::{Packet, PacketPool};
+use crate::packet::{Packet, PacketPool, Purpose};
 use crate::parameters::Parameters;
 use crate::pcie::Pcie;
+use crate::psp_copies::PspCopies;
 use crate::queue::QueuePair;
 use crate::receive_scaling::{ReceiveScaling, SourcePorts};
 use crate::rx_parse::RxParseTiming;
@@ -72,6 +73,7 @@ pub struct Nic {
     pub(crate) management: Management,
     pub(crate) event_ring: EventRing,
     pub(crate) psp_policy: PspPolicy,
+    pub(crate) psp_copies: PspCopies,
     pub(crate) keys_zeroised: bool,
     pub(crate) transmit: Transmit,
     pub(crate) receive: Receive,
@@ -82,7 +84,7 @@ pub struct Nic {
     pub(crate) drops: Option<Vec<Status>>,
 }
 
-/// What the host wants of PSP beside opening and protecting.
+/// When the host wants device keys rotated.
 #[derive(Default)]
 pub(crate) struct PspPolicy {
     pub(crate) rotation: PspRotation,
@@ -201,6 +203,7 @@ impl Nic {
             management: Management::new(parameters),
             event_ring: EventRing::default(),
             psp_policy: PspPolicy::default(),
+            psp_copies: PspCopies::default(),
             keys_zeroised: true,
             transmit: Transmit {
                 turn: 0,
@@ -374,7 +377,11 @@ impl Nic {
                 Effect::Visible
             }
             HostWrite::Event { epoch, address, words } => {
-                if !self.event_epoch_is(epoch) || self.memory.write_words(address, &*words).is_err() {
+                if !self.event_epoch_is(epoch) {
+                    return Effect::None;
+                }
+                if self.memory.write_words(address, &*words).is_err() {
+                    self.stop_event_ring();
                     return Effect::None;
                 }
                 self.event_visible(epoch);
@@ -439,14 +446,23 @@ impl Nic {
         self.counters.statuses[status.number() as usize] += 1;
     }
 
-    /// Drops a received packet.
+    /// Drops a received packet. One that failed before counts under what it failed by, and a copy under nothing.
     pub(crate) fn drop_received(&mut self, packet: Box<Packet>, status: Status, pool: &mut PacketPool) {
+        match packet.purpose {
+            Purpose::Delivery => self.count_drop(status),
+            Purpose::Capture => self.count_drop(packet.status),
+            Purpose::Copy => {}
+        }
+        self.receive.buffer.release(self.now, packet.buffer_bytes);
+        pool.give(packet);
+    }
+
+    /// Counts a received packet that does not reach its queue.
+    pub(crate) fn count_drop(&mut self, status: Status) {
         self.count(status);
         if let Some(drops) = &mut self.drops {
             drops.push(status);
         }
-        self.receive.buffer.release(self.now, packet.buffer_bytes);
-        pool.give(packet);
     }
 
     /// Puts up to 64 bytes that the host writes in a place of their own, where they can be wiped.
@@ -533,6 +549,7 @@ impl Device for Nic {
         self.event_ring.reset();
         self.selected_slot = 0;
         self.psp_policy = PspPolicy::default();
+        self.psp_copies = PspCopies::default();
         self.management = Management::new(&self.parameters);
         self.boot_firmware(self.now);
     }

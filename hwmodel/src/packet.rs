@@ -24,6 +24,8 @@ pub struct Packet {
     pub status: Status,
     /// What protected it.
     pub protocol: ReceivedProtocol,
+    /// Receive: what it goes to its queue for.
+    pub purpose: Purpose,
     /// Receive: what lookup and opening found.
     pub received: Received,
     /// Receive: what the parser said.
@@ -32,6 +34,19 @@ pub struct Packet {
     pub landing: Landing,
     /// Bytes it takes of the buffer between MAC and host memory.
     pub buffer_bytes: u64,
+}
+
+/// What a packet goes to a receive queue for, which decides what it is counted under and what becomes of it where there is
+/// no buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is a good packet, for whom it is addressed to.
+    #[default]
+    Delivery,
+    /// It failed on receive: counted under its status, whether it finds a buffer or not.
+    Capture,
+    /// It stands beside a packet that is counted by itself: counted nowhere.
+    Copy,
 }
 
 /// What the receive side found out about a packet.
@@ -109,6 +124,7 @@ impl Packet {
             arrived_at: Time::ZERO,
             status: Status::Ok,
             protocol: ReceivedProtocol::Clear,
+            purpose: Purpose::Delivery,
             received: Received::default(),
             parsed: None,
             landing: Landing::default(),
@@ -185,6 +201,7 @@ impl PacketPool {
         };
         packet.status = Status::Ok;
         packet.protocol = ReceivedProtocol::Clear;
+        packet.purpose = Purpose::Delivery;
         packet.received = Received::default();
         packet.parsed = None;
         packet

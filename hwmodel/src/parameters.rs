@@ -70,6 +70,9 @@ pub struct CryptoParameters {
     pub lane_latency_cycles: u64,
     /// Cycles from an SPI to a derived key with its round keys and H.
     pub derivation_latency_cycles: u64,
+    /// Derived PSP keys, with round keys and H, that a cache holds for further packets with the same SPI; 0 is none: each
+    /// received packet has its key derived.
+    pub derived_key_cache_entries: u64,
     /// SA contexts that the cache holds; 0 is no limit.
     pub context_cache_entries: u64,
     /// Time to fetch a context that is not cached.
@@ -203,6 +206,7 @@ impl Default for CryptoParameters {
             lanes: 3,
             lane_latency_cycles: 40,
             derivation_latency_cycles: 42,
+            derived_key_cache_entries: 0,
             context_cache_entries: 2048,
             context_miss_ns: 120,
             psp_epoch_ps: 1_000_000_000_000,
@@ -459,6 +463,14 @@ impl Parameters {
             100,
             "0 to 100",
         )?;
+        let entries = self.crypto.derived_key_cache_entries;
+        if entries != 0 && !((4..=1 << 20).contains(&entries) && entries.is_power_of_two()) {
+            return Err(ParameterError::Range {
+                knob: "crypto.derived_key_cache_entries",
+                value: entries.to_string(),
+                rule: "0, or a power of two from 4 to 2^20",
+            });
+        }
         in_range("crypto.psp_epoch_ps", self.crypto.psp_epoch_ps, 0, 1 << 62, "0 to 2^62")?;
         in_range("capacity.clear_policies", self.capacity.clear_policies, 0, 1_024, "0 to 1024")?;
         in_range(
@@ -542,6 +554,12 @@ mod tests {
         assert!(Parameters::default().with_setting("pcie.mps_bytes=300").is_err());
         assert!(Parameters::default().with_setting("pcie.read_latency_ns=18446744073709552").is_err());
         assert!(Parameters::default().with_setting("lanes=1").is_err());
+        for (entries, valid) in
+            [(0, true), (2, false), (4, true), (24, false), (1 << 20, true), (1 << 21, false)]
+        {
+            let setting = format!("crypto.derived_key_cache_entries={entries}");
+            assert_eq!(Parameters::default().with_setting(&setting).is_ok(), valid, "{setting}");
+        }
         assert!(Parameters::default().with_setting("pipeline.clock_hz=450000000").is_err());
     }
 }

@@ -63,6 +63,10 @@ impl Nic {
         if !sa.lifetime.permits() {
             return Err(Status::HardLimit);
         }
+        let Some(iv) = self.keys.peek_iv(committed_at) else {
+            sa.lifetime.refused += 1;
+            return Err(Status::SequenceExhausted);
+        };
         let order = Order {
             parameters: psp::Parameters {
                 crypt_offset: form.crypt_offset,
@@ -74,7 +78,7 @@ impl Nic {
             source_port: form.source_port,
             fixed_port: form.fixed_port,
             preformatted: control.psp_preformatted(),
-            iv: self.keys.peek_iv(committed_at).ok_or(Status::SequenceExhausted)?,
+            iv,
             udp_port: self.psp_control.udp_port(),
             flow_key: self.flow_key,
         };

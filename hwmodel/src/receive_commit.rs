@@ -23,15 +23,41 @@ impl Nic {
         let committed = match (packet.protocol, &parsed) {
             (ReceivedProtocol::Clear, _) => Ok(()),
             (ReceivedProtocol::Esp, Some(parsed)) => self.commit_esp(&mut packet, parsed),
+            (ReceivedProtocol::Psp, _) if packet.status != Status::Ok => Err(packet.status),
             (ReceivedProtocol::Psp, Some(parsed)) => self.commit_psp(&mut packet, parsed),
             (_, None) => Err(Status::BadInner),
         };
         match committed {
             Ok(()) => {
                 self.judge_delivered(&mut packet);
-                self.deliver(packet, pool);
+                if packet.received.psp_sample || packet.received.psp_drop {
+                    self.deliver_marked(packet, pool);
+                } else {
+                    self.deliver(packet, pool);
+                }
+            }
+            Err(status) if packet.protocol == ReceivedProtocol::Psp => {
+                if status == Status::IcvMismatch {
+                    self.counters.psp.received_authentication_failures += 1;
+                }
+                self.capture_or_drop(packet, status, pool);
             }
             Err(status) => self.drop_received(packet, status, pool),
+        }
+    }
+
+    /// Delivers a packet that counts and has the bits S or D of PSP. It comes before its copy, so that the copy costs it
+    /// nothing.
+    fn deliver_marked(&mut self, packet: Box<Packet>, pool: &mut PacketPool) {
+        let Received { psp_sample, psp_drop, .. } = packet.received;
+        let copy = if psp_sample { self.sample(&packet, pool) } else { None };
+        if psp_drop && self.psp_copies.sampling().drop() {
+            self.drop_received(packet, Status::PspDropBit, pool);
+        } else {
+            self.deliver(packet, pool);
+        }
+        if let Some(copy) = copy {
+            self.deliver_sample(copy, pool);
         }
     }
 
@@ -69,10 +95,6 @@ impl Nic {
     }
 
     fn commit_psp(&mut self, packet: &mut Packet, parsed: &Parsed) -> Result<(), Status> {
-        if packet.status != Status::Ok {
-            self.counters.psp.received_authentication_failures += 1;
-            return Err(packet.status);
-        }
         // Cookie and extension go with the header, so the cookie is taken out before.
         let cookie = psp::opened(parsed, packet.frame())
             .map_err(|_| Status::BadInner)

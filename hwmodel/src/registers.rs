@@ -188,6 +188,8 @@ impl Nic {
             _ if offset == bar0::LIFE_CAPABILITY.offset => bar0::LifeCapability::new()
                 .with_events(true)
                 .with_psp_rotation(true)
+                .with_psp_capture(true)
+                .with_psp_sampling(true)
                 .with_sa_batch(cryptonic_fw::SA_BATCH as u8)
                 .with_event_slots_log2_max(events::EVENT_SLOTS_LOG2.1)
                 .into_bits(),
@@ -197,7 +199,7 @@ impl Nic {
             _ if offset == bar0::CONTROL.offset => self.control.into_bits(),
             _ if offset == bar0::DEVICE_STATUS.offset => bar0::DeviceStatus::new()
                 .with_ready(self.management.ready)
-                .with_firmware_running(self.management.ready)
+                .with_firmware_running(self.management.running)
                 .with_link_up(true)
                 .with_keys_zeroised(self.keys_zeroised)
                 .into_bits(),

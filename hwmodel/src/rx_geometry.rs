@@ -14,8 +14,9 @@ use zeroize::Zeroizing;
 use crate::lanes::blocks;
 use crate::mac::FCS_BYTES;
 use crate::nic::Nic;
-use crate::packet::{Packet, PacketPool, Received};
+use crate::packet::{Packet, PacketPool, Purpose, Received};
 use crate::protect_psp::cipher_of;
+use crate::psp_copies::psp_offset;
 use crate::rx_parse::{self, Arrival};
 use crate::sa_lifetime::Lifetime;
 use crate::sa_parameters::Form;
@@ -55,8 +56,8 @@ impl Nic {
         let parsed = match &parsed {
             Ok(parsed) => parsed,
             Err(status) => {
-                self.count_psp_fault(*status);
-                self.drop_received(packet, *status, pool);
+                let of_psp = self.count_psp_fault(packet.frame(), *status);
+                self.end_received(packet, *status, of_psp, parsed_at, pool);
                 return;
             }
         };
@@ -80,7 +81,7 @@ impl Nic {
         let opening = match opening {
             Ok(opening) => opening,
             Err(status) => {
-                self.drop_received(packet, status, pool);
+                self.end_received(packet, status, parsed.protocol == Protocol::Psp, looked_up, pool);
                 return;
             }
         };
@@ -88,6 +89,11 @@ impl Nic {
             Some(Opening { ready, blocks }) => self.receive.lanes.pass(ready, blocks),
             None => self.receive.lanes.bypass(looked_up),
         };
+        self.commit_later(packet, left_lanes);
+    }
+
+    /// A packet that has left the reorder buffer goes to commit.
+    fn commit_later(&mut self, packet: Box<Packet>, left_lanes: Time) {
         let interval = self.cycle.times(self.parameters.pipeline.commit_interval_cycles);
         let commit_at = self.receive.commit.serve(left_lanes, interval) + interval;
         let Received { sa_index, sa_generation, .. } = packet.received;
@@ -97,6 +103,23 @@ impl Nic {
             sa.busy_until = sa.busy_until.max(commit_at);
         }
         self.events.receive_commits.push(commit_at, packet);
+    }
+
+    /// A packet goes no further than here: one of PSP may be captured.
+    fn end_received(
+        &mut self,
+        mut packet: Box<Packet>,
+        status: Status,
+        of_psp: bool,
+        judged_at: Time,
+        pool: &mut PacketPool,
+    ) {
+        if of_psp && self.mark_for_capture(&mut packet, status) {
+            let left_lanes = self.receive.lanes.bypass(judged_at);
+            self.commit_later(packet, left_lanes);
+        } else {
+            self.drop_received(packet, status, pool);
+        }
     }
 
     /// When the parser's result of a packet that is here now is taken. The packet is in the receive buffer
@@ -148,6 +171,12 @@ impl Nic {
             .get(offset..parsed.plain.l3_end)
             .ok_or(Status::TruncatedPsp)
             .and_then(|bytes| psp::Header::parse(bytes).map_err(rx_parse::verdict))?;
+        packet.received.spi = header.spi;
+        packet.received.iv = header.iv;
+        packet.received.psp_version = header.version.code();
+        packet.received.psp_sample = header.sample;
+        packet.received.psp_drop = header.drop;
+        packet.received.psp_device_key = header.spi >> 31 == 1;
         let bad = |nic: &mut Nic, status| {
             nic.counters.psp.received_bad += 1;
             Err(status)
@@ -162,31 +191,36 @@ impl Nic {
         if self.keys.receive_key(header.version, header.spi, &mut key).is_none() {
             return bad(self, Status::PspNoDeviceKey);
         }
-        let ready = self.keys.derive_time(looked_up, header.version);
+        let (ready, fresh) = self.keys.receive_time(looked_up, header.version, header.spi);
         let key = self.key_schedules.get(cipher, &key).ok_or(Status::PspNoDeviceKey)?;
         packet.protocol = ReceivedProtocol::Psp;
-        packet.received.spi = header.spi;
-        packet.received.iv = header.iv;
-        packet.received.psp_version = header.version.code();
-        packet.received.psp_sample = header.sample;
-        packet.received.psp_drop = header.drop;
-        packet.received.psp_device_key = header.spi >> 31 == 1;
         packet.received.psp_bytes = psp::counted_octets(offset, parsed.plain.l3_end) as u64;
+        let kept = self.psp_copies.keep(packet.frame(), self.now);
         if geometry.open(key, packet.frame_mut()).is_err() {
             packet.status = Status::IcvMismatch;
+            if kept {
+                self.psp_copies.put_back(packet.frame_mut());
+                packet.purpose = Purpose::Capture;
+            }
         }
-        Ok(Opening { ready, blocks: blocks(&geometry, true) })
+        Ok(Opening { ready, blocks: blocks(&geometry, fresh) })
     }
 
-    /// The specification's counters of packets that do not get as far as the lanes.
-    fn count_psp_fault(&mut self, status: Status) {
+    /// The specification's counters of PSP packets that do not get as far as the lanes. Says whether it is one.
+    fn count_psp_fault(&mut self, frame: &[u8], status: Status) -> bool {
+        let counters = &mut self.counters.psp;
+        // Statuses that are ESP's and UDP's too are looked at twice.
+        let of_psp = || psp_offset(frame, self.psp_control.udp_port()).is_some();
         match status {
             Status::TruncatedPsp | Status::PspBadHeaderLength | Status::PspCryptOffsetPastEnd => {
-                self.counters.psp.received_errors += 1;
+                counters.received_errors += 1;
             }
-            Status::PspBadVersion | Status::PspReservedBit => self.counters.psp.received_bad += 1,
-            _ => {}
+            Status::BadUdpLength if of_psp() => counters.received_errors += 1,
+            Status::PspBadVersion | Status::PspReservedBit => counters.received_bad += 1,
+            Status::ReservedSpi if of_psp() => counters.received_bad += 1,
+            _ => return false,
         }
+        true
     }
 }
 

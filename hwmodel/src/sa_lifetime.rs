@@ -185,20 +185,15 @@ impl Lifetime {
         self.note(causes)
     }
 
-    /// Arms the soft limit anew; refused at or above the hard limit, at 0, and once no packet passes any more.
+    /// Arms the soft limit anew; refused at or above the hard limit, and at 0.
     pub fn arm(&mut self, soft: u64) -> bool {
-        if soft == 0 || self.hard.is_some_and(|hard| soft >= hard) || self.ended() {
+        if soft == 0 || self.hard.is_some_and(|hard| soft >= hard) {
             return false;
         }
         self.soft = Some(soft);
         self.sticky = self.sticky.without(Causes::ARMED);
         self.arming = self.arming.wrapping_add(1);
         true
-    }
-
-    /// Whether no packet passes any more.
-    pub fn ended(&self) -> bool {
-        self.sticky.meets(Causes::END)
     }
 
     /// What happened, and has not been armed anew since.

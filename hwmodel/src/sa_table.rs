@@ -290,10 +290,10 @@ impl SaTable {
         Some(sa.busy_until)
     }
 
-    /// Arms a soft limit anew. `None`: the slot is empty; else whether the limit could be taken.
+    /// Arms a soft limit anew. `None`: the slot is empty; else whether the limit could be taken, and packets still pass.
     pub fn arm(&mut self, index: u32, soft: u64) -> Option<bool> {
         let sa = self.slots.get_mut(index as usize)?.as_deref_mut().filter(|sa| sa.usable())?;
-        let armed = sa.lifetime.arm(soft);
+        let armed = sa.state() != SlotState::Expired && sa.lifetime.arm(soft);
         if sa.lifetime.sticky().is_empty() {
             self.clear_sticky(index);
         }

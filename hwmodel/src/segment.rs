@@ -28,7 +28,7 @@ impl Nic {
         };
         let effect = match cut {
             Ok(cut) => self.send_segments(pending, &large, &cut, pool),
-            Err(status) => self.refuse(pending, status),
+            Err(status) => self.refuse(pending, status, pool),
         };
         self.transmit.large = large;
         effect
@@ -87,6 +87,9 @@ impl Nic {
             }
         }
         self.count(status);
+        if status != Status::Ok {
+            self.note_refused(pending, status, pool);
+        }
         self.transmit_done(pending, status, &last, left_lanes);
         self.release_gathered(pending, left);
         Effect::SentSegments

@@ -10,7 +10,7 @@ use cryptonic_regs::descriptor::ReceiveDescriptor;
 use crate::events::HostWrite;
 use crate::frame_parts::{Piece, ScatteredBuffer};
 use crate::nic::Nic;
-use crate::packet::{Landing, Packet, PacketPool};
+use crate::packet::{Landing, Packet, PacketPool, Purpose};
 use crate::queue::QueuePair;
 
 /// Bytes of a receive completion.
@@ -48,6 +48,19 @@ impl Nic {
         } else {
             self.drop_received(packet, Status::NoBuffer, pool);
         }
+    }
+
+    /// Gives a copy, or a packet that is captured, to its queue if there are buffers for it at hand; else it is dropped. Says
+    /// whether there were. It never waits: a packet that the host is owed does not stand behind it.
+    pub(crate) fn deliver_beside(&mut self, packet: Box<Packet>, pool: &mut PacketPool) -> bool {
+        let chain = self.parameters.descriptors.receive_chain as usize;
+        let pair = self.queues.get(usize::from(packet.received.queue)).filter(|pair| pair.running());
+        let fit = match pair {
+            Some(pair) if pair.waiting.is_empty() => fit(pair, packet.bytes(), chain),
+            _ => Fit::TooFew,
+        };
+        self.place(packet, fit, pool);
+        matches!(fit, Fit::Buffers(_))
     }
 
     /// Receive descriptors are here: packets that wait for them go on.
@@ -100,7 +113,7 @@ impl Nic {
         }
         let frame = self.pcie.write(self.now, packet.bytes());
         self.receive.buffer.release(frame.left, packet.buffer_bytes);
-        self.count(Status::Ok);
+        self.count_placed(&packet);
         let words = completion_words(&packet, &buffer, packet.bytes() as u16, phase);
         packet.landing = Landing { buffer: buffer.address, completion, words };
         self.complete(queue, HostWrite::Receive { queue, epoch, packet }, 1);
@@ -151,10 +164,20 @@ impl Nic {
             left_at = self.pcie.write(self.now, buffer.piece.bytes.into()).left;
         }
         self.receive.buffer.release(left_at, packet.buffer_bytes);
-        self.count(Status::Ok);
+        self.count_placed(&packet);
         let write = HostWrite::Scattered { queue, epoch, buffers: place, packet };
         self.complete(queue, write, count as u32);
         self.fetch_receive(queue);
+    }
+
+    /// Counts a packet that has its buffers.
+    #[inline]
+    fn count_placed(&mut self, packet: &Packet) {
+        match packet.purpose {
+            Purpose::Delivery => self.count(Status::Ok),
+            Purpose::Capture => self.count_drop(packet.status),
+            Purpose::Copy => {}
+        }
     }
 
     /// The bytes of a scattered frame and its completions reach host memory. Says whether all of them could.
@@ -225,6 +248,7 @@ fn completion_words(packet: &Packet, buffer: &ReceiveDescriptor, bytes: u16, pha
         end: ReceiveCompletionEnd::new()
             .with_status(packet.status.number() as u16)
             .with_next_header(received.next_header)
+            .with_copy(packet.purpose != Purpose::Delivery)
             .with_phase(phase),
     }
     .to_words()

@@ -73,7 +73,7 @@ impl Nic {
         let mut packet = pool.take(self.frame_room(pending, control, bytes));
         if self.read_frame(pending, packet.place(bytes)).is_err() {
             pool.give(packet);
-            return self.refuse(pending, Status::DmaFault);
+            return self.refuse(pending, Status::DmaFault, pool);
         }
         let committed_at = self.commit_slot();
         let protected = fill_checksums(packet.frame_mut(), control)
@@ -88,7 +88,7 @@ impl Nic {
             }
             Err(status) => {
                 pool.give(packet);
-                self.refuse(pending, status)
+                self.refuse(pending, status, pool)
             }
         }
     }
@@ -100,13 +100,19 @@ impl Nic {
     }
 
     /// A gathered frame goes no further.
-    pub(crate) fn refuse(&mut self, pending: &Pending, status: Status) -> Effect {
+    pub(crate) fn refuse(&mut self, pending: &Pending, status: Status, pool: &mut PacketPool) -> Effect {
         self.release_gathered(pending, self.now);
-        if status != Status::DmaFault && self.is_psp(pending) {
-            self.counters.psp.transmitted_errors += 1;
-        }
+        self.note_refused(pending, status, pool);
         self.transmit_fault(pending, status);
         Effect::None
+    }
+
+    /// A gathered frame, or the rest of one that is cut, does not leave: counted, and perhaps captured, if it is of PSP.
+    pub(crate) fn note_refused(&mut self, pending: &Pending, status: Status, pool: &mut PacketPool) {
+        if status != Status::DmaFault && self.is_psp(pending) {
+            self.counters.psp.transmitted_errors += 1;
+            self.capture_refused(pending, status, pool);
+        }
     }
 
     /// Whether a frame was to leave under PSP.

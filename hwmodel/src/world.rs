@@ -11,7 +11,7 @@ use cryptonic_pci::{Host, Time};
 use cryptonic_regs::Status;
 
 use crate::cable::{Arrivals, CableCounters, CableParameters, Disorder};
-use crate::events::Moment;
+use crate::events::{Kind, Moment};
 use crate::in_process::InProcess;
 use crate::latency::{Latencies, Spread};
 use crate::mac::byte_time;
@@ -163,14 +163,14 @@ impl World {
         self.0.borrow_mut().nics[nic.0].drops.as_mut().map_or_else(Vec::new, std::mem::take)
     }
 
-    /// Does every event that is under way: nothing moves any more without a host.
+    /// Does every event that is under way: nothing moves any more without a host, but for firmware that looks at the clock.
     pub fn drain(&self) {
-        self.0.borrow_mut().advance(Time::NEVER, false);
+        self.0.borrow_mut().advance(Until::Idle, false);
     }
 
-    /// Whether nothing is under way: nothing moves any more without a host.
+    /// Whether nothing is under way: nothing moves any more without a host, but for firmware that looks at the clock.
     pub fn drained(&self) -> bool {
-        self.0.borrow().next.iter().all(|moment| *moment == Moment::NEVER)
+        self.0.borrow().idle()
     }
 
     /// The time.
@@ -232,18 +232,48 @@ impl World {
         self.0.borrow().nics[nic.0].context_cache.misses()
     }
 
+    /// PSP packets that a NIC received whose key the cache of derived keys had, and whose key it had not, since power-on.
+    pub fn derived_key_lookups(&self, nic: NicId) -> (u64, u64) {
+        self.0.borrow().nics[nic.0].keys.cache_lookups()
+    }
+
+    /// Bytes that the hardware of a NIC keeps so that PSP packets can be received: device keys, SPI counters, and derived keys
+    /// that are cached. None of them is of an SPI that was given out. What the model keeps to run faster (see
+    /// `key_schedules`) is not hardware: 256 key schedules at most.
+    pub fn psp_receive_state_bytes(&self, nic: NicId) -> u64 {
+        self.0.borrow().nics[nic.0].keys.receive_state_bytes()
+    }
+
     /// Register accesses that no register of a NIC answered.
     pub fn reserved_accesses(&self, nic: NicId) -> u64 {
         self.0.borrow().nics[nic.0].reserved_accesses
+    }
+
+    /// Stalls the firmware of a NIC: it never runs again before [`World::restart_firmware`] or a function-level reset, while the
+    /// hardware runs on.
+    pub fn stop_firmware(&self, nic: NicId) {
+        let mut inner = self.0.borrow_mut();
+        inner.nics[nic.0].stop_firmware();
+        inner.refresh(nic.0);
     }
 
     /// Crashes the firmware of a NIC and starts it anew, while the hardware runs on.
     pub fn restart_firmware(&self, nic: NicId) {
         let mut inner = self.0.borrow_mut();
         let now = inner.now;
+        inner.nics[nic.0].now = now;
         inner.nics[nic.0].boot_firmware(now);
         inner.refresh(nic.0);
     }
+}
+
+/// How far events are done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Until {
+    /// Up to a point in time.
+    Time(Time),
+    /// Until nothing is under way.
+    Idle,
 }
 
 /// What a frame may grow by on its way out.
@@ -255,9 +285,14 @@ impl Inner {
         self.next[nic] = self.nics[nic].events.next();
     }
 
+    /// Whether nothing is under way but what goes on for good.
+    fn idle(&self) -> bool {
+        self.nics.iter().all(|nic| nic.events.idle())
+    }
+
     /// Does the events up to `until`; if `watching`, up to the first that shows something to a host. Says whether it
     /// ended at such a one.
-    pub(crate) fn advance(&mut self, until: Time, watching: bool) -> bool {
+    pub(crate) fn advance(&mut self, until: Until, watching: bool) -> bool {
         loop {
             // At one point in time the first NIC comes first, whatever happens there.
             let mut index = 0;
@@ -267,7 +302,11 @@ impl Inner {
                 }
             }
             let moment = self.next.get(index).copied().unwrap_or(Moment::NEVER);
-            if moment == Moment::NEVER || moment.time() > until {
+            let over = match until {
+                Until::Time(time) => moment.time() > time,
+                Until::Idle => moment.kind() == Kind::Firmware && self.idle(),
+            };
+            if moment == Moment::NEVER || over {
                 return false;
             }
             let time = moment.time();
@@ -356,7 +395,7 @@ impl Inner {
 
     /// Does every event up to `until` and sets the clock there.
     pub(crate) fn run_until(&mut self, until: Time) {
-        self.advance(until, false);
+        self.advance(Until::Time(until), false);
         self.now = self.now.max(until);
     }
 }

@@ -15,7 +15,8 @@ enumeration! {
         Statistics = 0x02, "statistics";
         /// Installs `argument_0` SAs, 1 to the most of [`crate::bar0::LifeCapability`], of as many [`SaParameters`] in
         /// free slots, and writes as many [`InstalledSa`]: all of them, or none. No packet uses one before the command
-        /// completes. Result: 0, or on a refusal which of them is refused, from 0 on.
+        /// completes with `ok`, and all are valid from then on. Result: 0, or on a refusal which of them is refused, from 0
+        /// on.
         SaInstall = 0x10, "sa_install";
         /// Deletes the SA in slot `argument_0` bits 31:0 with generation bits 63:32. Completes when no packet
         /// uses it any more and every copy of its key is zeroised.
@@ -23,7 +24,8 @@ enumeration! {
         /// Writes a [`SaStateReply`] of slot `argument_0` bits 31:0 with generation bits 63:32.
         SaQuery = 0x12, "sa_query";
         /// Arms the soft limit of slot `argument_0` bits 31:0 with generation bits 63:32 anew, at `argument_1`, which
-        /// is below the hard limit. Clears the sticky bits `soft_packets`, `soft_bytes` and `icv_failures`.
+        /// is not 0 and below the hard limit. Clears the sticky bits `soft_packets`, `soft_bytes` and `icv_failures`. An SA
+        /// that has expired is a `bad_argument`.
         SaArm = 0x13, "sa_arm";
         /// Allocates `argument_0` bits 31:0 SPIs of PSP version `argument_0` bits 63:32 and writes as many
         /// [`PspAllocation`] records. Result: how many.
@@ -48,7 +50,7 @@ enumeration! {
         BadAddress = 3, "bad_address";
         /// The slot is empty, or holds another generation.
         NoSuchSa = 4, "no_such_sa";
-        /// Every slot is taken, or no more SAs can refuse packets in clear.
+        /// Every slot of the kind that the lifetime names is taken, or no more SAs can refuse packets in clear.
         NoFreeSlot = 5, "no_free_slot";
         /// An inbound SA with this protocol, SPI and destination exists.
         DuplicateSpi = 6, "duplicate_spi";
@@ -364,8 +366,8 @@ record! {
         /// Identifier, status, phase.
         end: AdminCompletionEnd,
     }
-    /// What an SA is. The first [`SaParameters::PUBLIC_WORDS`] words hold no secret; addresses are in memory
-    /// order, an IPv4 address in the last four of 16 bytes with zeros before it.
+    /// What an SA is. The first 22 words hold no secret; addresses are in memory order, an IPv4 address in the last four of
+    /// 16 bytes with zeros before it. A limit is 0 exactly where its flag says that there is none.
     pub struct SaParameters[28] {
         /// Direction, protocol, mode, cipher and outer header rules.
         form: SaForm,
@@ -403,11 +405,12 @@ record! {
         psp_cookie: u64,
         /// What its limits count, and which there are.
         lifetime: SaLifetime,
-        /// Soft limit.
+        /// Soft limit in packets or bytes, by the kind; below the hard one.
         soft_limit: u64,
-        /// Hard limit.
+        /// Hard limit. Of N packets, N pass; of N bytes, the packet that would begin at or past byte N does not.
         hard_limit: u64,
-        /// Packets that its key protected or opened elsewhere before; below a hard limit of packets.
+        /// Packets that its key protected or opened elsewhere before, which the slot goes on from; below a hard limit of
+        /// packets.
         packets: u64,
         /// Bytes that its key protected or opened elsewhere before; below a hard limit of bytes.
         bytes: u64,

@@ -47,7 +47,8 @@ bits! {
         offset: u16 = 16,
         /// Number of entries.
         entries: u8 = 8,
-        /// Bytes of one entry.
+        /// Bytes of one entry: kind in bits 15:0 and version in bits 31:16 of its first 32 bits, then byte offset in BAR0,
+        /// number of instances, bytes from one instance to the next, 32 bits each.
         entry_bytes: u8 = 8,
     }
     /// What kind of device this is.
@@ -262,7 +263,7 @@ bits! {
         test_load_locked: bool = 1,
         /// The IV clock has an epoch: PSP packets may leave.
         epoch_set: bool = 1,
-        /// The last write of an epoch would have turned the clock back.
+        /// The last write of an epoch was refused: it would have turned the clock back, or left it no room.
         epoch_refused: bool = 1,
         /// Reserved.
         _reserved: u16 = 10,
@@ -402,7 +403,7 @@ registers! {
         0x24 ReadOnly SEGMENTED_BYTES_MAX: u32;
         /// SA slots that are count-based, from slot 0 on; those behind them are byte-based.
         0x28 ReadOnly SA_PACKET_SLOTS: u32;
-        /// Events, and what PSP does beside opening and protecting.
+        /// Events, SAs of one command, and what PSP does beside opening and protecting.
         0x2c ReadOnly LIFE_CAPABILITY: LifeCapability;
     }
 }

@@ -52,7 +52,8 @@ enumeration! {
         /// Records were lost before this one: the host looks at the sticky bits. It has none itself.
         EventsLost = 31, "events_lost";
     }
-    /// State of an SA slot.
+    /// State of an SA slot. Of several that hold the last in this order counts: `armed`, `soft`, `expired`, `draining`,
+    /// `staged`.
     pub enum SlotState {
         /// Empty.
         Free = 0, "free";
@@ -60,7 +61,7 @@ enumeration! {
         Armed = 1, "armed";
         /// In use, behind its soft limit.
         Soft = 2, "soft";
-        /// It passes no packet any more: a hard limit was reached, or no sequence number is left.
+        /// It passes no packet any more: a hard limit was reached, or (out) no sequence number is left.
         Expired = 3, "expired";
         /// Being deleted: no packet begins to use it, and those under way are waited for.
         Draining = 4, "draining";
@@ -105,7 +106,7 @@ bits! {
     pub struct SlotStatus: u32 {
         /// A [`SlotState`] number.
         state: u8 = 8,
-        /// How often it was armed, modulo 2^8.
+        /// How often it was armed by `sa_arm`, modulo 2^8.
         arming: u8 = 8,
         /// Bit `n`: cause `n` happened; `soft_packets`, `soft_bytes` and `icv_failures` since it was armed last.
         causes: u16 = 16,
@@ -114,7 +115,7 @@ bits! {
     pub struct EventHead: u64 {
         /// An [`EventCause`] number.
         cause: u16 = 16,
-        /// How often the slot had been armed, modulo 2^8.
+        /// How often the slot had been armed by `sa_arm`, modulo 2^8.
         arming: u8 = 8,
         /// Reserved.
         _reserved: u8 = 8,
@@ -146,7 +147,8 @@ bits! {
 }
 
 record! {
-    /// An event.
+    /// An event. Counters and sequence number are those of the slot with the packet that caused it, and 0 for a cause of
+    /// the device.
     pub struct Event[8] {
         /// What happened, and to which slot.
         head: EventHead,
@@ -168,27 +170,32 @@ record! {
 }
 
 registers! {
-    /// The ring of events.
+    /// The ring of events: records ([`Event`]) that the device writes into host memory, in the order in which things
+    /// happened, at most as many as slots ahead of the host's consumer index. What finds no room is lost, and as soon as
+    /// there is room again the next record says so. Turning the ring on begins anew: every index is 0, and if a sticky bit is
+    /// set, `events_lost` is the first record.
     pub block EVENTS, kind 9, version 1, at 0x1200, stride 0x100 {
-        /// Event ring control.
+        /// Event ring control. Base and size are taken when it is turned on; after that only the vector may change.
         0x00 ReadWrite EVENT_CONTROL: EventControl;
         /// Event ring state.
         0x04 ReadOnly EVENT_STATUS: EventStatus;
         /// IOVA of the ring, aligned to 64 bytes.
         0x08 ReadWrite EVENT_RING_BASE: u64;
-        /// Consumer index of the host: a free-running count of slots. Records up to a ring's length ahead of it are written.
+        /// Consumer index of the host: a free-running count of the records that it took. Records up to a ring's length ahead
+        /// of it are written; an index ahead of what was written stops the ring.
         0x10 WriteOnly EVENT_DOORBELL: u32;
         /// Records lost since the ring was turned on.
         0x14 ReadOnly EVENTS_LOST: u32;
-        /// Device causes that happened since they were cleared.
+        /// Device causes that happened since they were cleared. They need no ring; function-level reset clears them.
         0x18 WriteOneToClear EVENT_STICKY: EventSticky;
     }
 }
 
 registers! {
-    /// State of the SA slots.
+    /// State of the SA slots. Hardware keeps it, so it can be read while firmware stands still. A bit of the bitmap is set
+    /// while any sticky bit of its slot is: `sa_arm` clears some of these, and a slot that is emptied has none.
     pub block SLOT_STATES, kind 11, version 1, at 0x4000, stride 0x4000 {
-        /// The slot of the next two registers.
+        /// The slot of the next two registers, which are 0 for a slot that does not exist.
         0x00 ReadWrite SLOT_SELECT: u32;
         /// Its generation; 0 if it is empty.
         0x04 ReadOnly SLOT_GENERATION: u32;

@@ -43,17 +43,20 @@ registers! {
     pub block PSP_POLICY, kind 10, version 1, at 0x1400, stride 0x100 {
         /// Rotation on exhaustion.
         0x00 ReadWrite PSP_ROTATION: PspRotation;
-        /// Milliseconds between two rotations that the device makes by itself; 0 for none.
+        /// Age in milliseconds at which the active device key is rotated; 0 for never. While it is not 0 and no device key is
+        /// valid, one is made at once.
         0x04 ReadWrite PSP_ROTATION_PERIOD_MS: u32;
-        /// SPIs left to the active device key that are few. 2^24 after reset.
+        /// As many SPIs left to the active device key, or fewer, are the event `psp_spi_low`. 2^24 after reset.
         0x08 ReadWrite PSP_SPI_LOW_WATER: u32;
         /// The epoch: the IV clock is this and the time since power-on, in picoseconds. 0: none is known since power-on,
-        /// and no PSP packet leaves. A write that would turn the clock back changes nothing but
-        /// [`crate::bar0::PspKeyStatus`]; a reset changes nothing.
+        /// and no PSP packet leaves (`psp_no_epoch`). The host sets it above every IV that a key still in use may have seen. A
+        /// write of less than there is, of 0, or of more than 2^63 is refused: it changes nothing but `epoch_refused` of
+        /// [`crate::bar0::PspKeyStatus`]. A function-level reset leaves epoch and clock as they are.
         0x10 ReadWrite PSP_EPOCH: u64;
-        /// Capture of failed packets.
+        /// Capture of failed packets. Both directions share the interval; a packet for which its queue has no buffer is not
+        /// captured.
         0x18 ReadWrite PSP_CAPTURE: PspCapture;
-        /// Copies of sampled packets.
+        /// Copies of sampled packets. A copy for which its queue has no buffer is not made, and its packet goes on.
         0x1c ReadWrite PSP_SAMPLING: PspSampling;
     }
 }

@@ -11,6 +11,7 @@ use crate::descriptor::{
     TransmitDescriptor, inline_offset, inline_room,
 };
 use crate::doorbell::{DOORBELL_PAGE_BYTES, DOORBELLS, PUSH_WINDOW_BYTES, PUSH_WINDOWS};
+use crate::events::Event;
 
 /// Bytes of one row of a slot's picture.
 const ROW_BYTES: u32 = 8;
@@ -28,9 +29,10 @@ pub(super) fn rings(out: &mut impl Write) -> fmt::Result {
         "\
 A ring is an array of slots in host memory; the number of slots is a power of two. The host writes descriptors
 and tells the device how far it got: the **producer index**, by a doorbell. The device writes completions into
-a ring of its own, and the **phase** in the last word of each says whether it is new.
+a ring of its own, and the **phase** in the last word of each says whether it is new. In the ring of events the device
+writes alone, and the host tells by a doorbell how far it read: the **consumer index**.
 
-| ring | slot bytes | what a slot holds | base | producer index |
+| ring | slot bytes | what a slot holds | base | told by |
 |---|---|---|---|---|
 | transmit | 32, 64 or 128 | [`TransmitDescriptor`](#transmitdescriptor) and [more](#transmit-slots) | [`TRANSMIT_RING_BASE`](#transmit_ring_base) | [`TRANSMIT_DOORBELL`](#transmit_doorbell) |
 | transmit completions | {} | [`TransmitCompletion`](#transmitcompletion) | [`TRANSMIT_COMPLETION_BASE`](#transmit_completion_base) | the phase |
@@ -38,6 +40,7 @@ a ring of its own, and the **phase** in the last word of each says whether it is
 | receive completions | {} | [`ReceiveCompletion`](#receivecompletion) | [`RECEIVE_COMPLETION_BASE`](#receive_completion_base) | the phase |
 | admin commands | {} | [`Command`](#command) | [`ADMIN_COMMAND_BASE`](#admin_command_base) | [`ADMIN_DOORBELL`](#admin_doorbell) |
 | admin completions | {} | [`AdminCompletion`](#admincompletion) | [`ADMIN_COMPLETION_BASE`](#admin_completion_base) | the phase |
+| events | {} | [`Event`](#event) | [`EVENT_RING_BASE`](#event_ring_base) | the phase; [`EVENT_DOORBELL`](#event_doorbell) |
 
 Indices are free-running counts of 32 bits. With `slots_log2` from the control register:
 
@@ -54,6 +57,7 @@ A ring of {EXAMPLE_SLOTS} slots, which the host cleared before it turned the que
         ReceiveCompletion::BYTES,
         Command::BYTES,
         AdminCompletion::BYTES,
+        Event::BYTES,
     )?;
     example_row(out, "index", |index| index)?;
     example_row(out, "slot", |index| index % EXAMPLE_SLOTS)?;
@@ -75,6 +79,8 @@ index         |     |  5  |  6  |  7  |    producer 8, consumer 5: three are wit
    there too. If not, it is an old one, or still zeros.
 4. The phase turns over each time the completion index passes the end of the ring, which is not when the descriptor
    index does: one transmit completion retires many descriptors.
+5. A slot of the ring of events is the device's again when the consumer index is past it. No completion waits for the
+   host: a completion ring has as many slots as its ring, so that it cannot be full.
 "
     )
 }

@@ -23,7 +23,8 @@ pub fn manual(out: &mut impl Write) -> fmt::Result {
 Made from `regs/` by `cargo run -- regs --format manual`. The [programmer's guide](programmers-guide.md) goes from the
 first register read to the first packet. Everything is little-endian; bit 0 is the least significant. Reserved bits
 are written as 0 and ignored on read. Secret fields are redacted in traces and dumps. Access: `ro` read only, `rw` read
-and write, `wo` write only and 0 on read, `w1s` writing 1 sets the bit for good.
+and write, `wo` write only and 0 on read, `w1s` writing 1 sets the bit for good, `w1c` writing 1 clears the bit and
+writing 0 leaves it.
 
 Pictures show 32 bits a row, bit 31 on the left; on the left of a record's rows stands the byte offset, on the right
 the name of the word. A field too narrow for its name has a letter, explained under the picture. `.` is reserved,
@@ -43,7 +44,11 @@ the name of the word. A field too narrow for its name has a letter, explained un
     }
     writeln!(out, "## {RECORDS_HEADING}\n")?;
     RECORDS.iter().try_for_each(|one| record(out, one))?;
-    writeln!(out, "## {FORMS}\n\nA record holds these as plain bits; another field says which one it is.\n")?;
+    writeln!(
+        out,
+        "## {FORMS}\n\nThe security word of a descriptor is one of the first two, as its control word says. The reply of \
+         `sa_install`\nis as many of the last as it installed SAs.\n"
+    )?;
     for (name, form) in WORD_FORMS {
         writeln!(out, "### {name}\n")?;
         picture::value(out, form)?;
