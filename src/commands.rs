@@ -7,6 +7,7 @@ pub(crate) mod info;
 pub(crate) mod pcap;
 mod protections;
 pub(crate) mod regs;
+mod rekeying;
 pub(crate) mod run;
 pub(crate) mod sa;
 mod traffic;

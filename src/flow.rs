@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use cryptonic_driver::{InlinePolicy, PushPolicy};
+use cryptonic_driver::{InlinePolicy, Lifetime, PushPolicy};
 use cryptonic_hwmodel::CableParameters;
 use cryptonic_regs::admin::{Cipher, Mode};
 use cryptonic_wire::sequence::{MAX_WINDOW, MIN_WINDOW};
 
 use crate::cable;
 use crate::error::Result;
-use crate::sa_file::{CIPHERS, is_gmac};
+use crate::sa_file::{CIPHERS, SaLifetime, is_gmac};
 use crate::toml_reader::{Item, Source, Table};
 use crate::workload::{FCS_BYTES, NUMBER_BYTES, SIZE_MAX, SIZE_MIN, Sizes};
 
@@ -81,6 +81,8 @@ pub(crate) struct EspForm {
     pub(crate) replay_window: u32,
     /// The last sequence number used before the run.
     pub(crate) sequence: u64,
+    /// Limits of each of its SAs; the soft one makes the next.
+    pub(crate) lifetime: Option<Lifetime>,
 }
 
 /// The replay window of a flow that does not say one.
@@ -99,6 +101,7 @@ impl EspForm {
             outer_ipv6: false,
             replay_window: REPLAY_WINDOW,
             sequence: 0,
+            lifetime: None,
         }
     }
 }
@@ -305,7 +308,16 @@ fn esp_form(table: &mut Table<'_>, mode: Mode) -> Result<EspForm> {
         outer_ipv6,
         replay_window: table.take("replay_window").map_or(Ok(REPLAY_WINDOW), |item| replay_window(&item))?,
         sequence: table.take("sequence").map_or(Ok(0), |item| sequence(&item, esn))?,
+        lifetime: table.take("lifetime").map(|item| lifetime(&item)).transpose()?,
     })
+}
+
+fn lifetime(item: &Item<'_>) -> Result<Lifetime> {
+    let SaLifetime { limits, used } = SaLifetime::read(item)?;
+    if limits.soft.is_none() || used != 0 {
+        return Err(item.error("has soft, at which the next SA is made, and nothing used"));
+    }
+    Ok(limits)
 }
 
 fn replay_window(item: &Item<'_>) -> Result<u32> {

@@ -37,6 +37,8 @@ pub(crate) struct Report {
     /// Packets that did not arrive and that no drop accounts for.
     pub(crate) lost_without_reason: u64,
     pub(crate) drops: BTreeMap<&'static str, u64>,
+    /// SAs that were replaced because their soft limit was reached; `None` where none has limits.
+    pub(crate) rekeys: Option<u64>,
     /// Of a cable that is not plain.
     pub(crate) cable: Option<CableReport>,
     /// Bytes of the verified packets as they were handed to the driver.
@@ -127,6 +129,7 @@ impl Report {
             "mismatches": self.mismatches,
             "lost_without_reason": self.lost_without_reason,
             "drops": self.drops,
+            "rekeys": self.rekeys,
             "cable": self.cable.as_ref().map(CableReport::json),
             "modelled_seconds": self.modelled_seconds,
             "modelled_gbps": round(self.gbps(), 3),
@@ -202,6 +205,9 @@ impl Report {
         let drops: Vec<String> =
             self.drops.iter().map(|(reason, count)| format!("{} {reason}", grouped(*count))).collect();
         line("drops", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") })?;
+        if let Some(rekeys) = self.rekeys {
+            line("rekeys", grouped(rekeys))?;
+        }
         if let Some(cable) = &self.cable {
             line("cable", cable.text())?;
         }

@@ -181,7 +181,7 @@ fn sa(mut table: Table<'_>, index: usize, notes: &mut Vec<String>) -> Result<Sa>
     let spi = u32::try_from(spi_item.number(0, u64::from(u32::MAX))?).unwrap_or(u32::MAX);
     let selector_item = table.take("selector");
     let selector = selector_item.as_ref().map(selector::read).transpose()?.unwrap_or_default();
-    let lifetime = table.take("lifetime").map(|item| lifetime::read(&item)).transpose()?;
+    let lifetime = table.take("lifetime").map(|item| SaLifetime::read(&item)).transpose()?;
     let place = table.place();
     let protocol = if is_psp {
         if direction == Direction::In {

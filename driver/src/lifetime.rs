@@ -21,6 +21,11 @@ impl Lifetime {
     /// No limit; packets are counted.
     pub const UNLIMITED: Lifetime = Lifetime { kind: LifetimeKind::Packets, soft: None, hard: None };
 
+    /// Whether there is no limit, so that a slot of either kind does.
+    pub const fn is_unlimited(&self) -> bool {
+        self.soft.is_none() && self.hard.is_none()
+    }
+
     /// Limits on packets.
     pub const fn packets(soft: Option<u64>, hard: Option<u64>) -> Self {
         Lifetime { kind: LifetimeKind::Packets, soft, hard }

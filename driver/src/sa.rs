@@ -265,7 +265,13 @@ impl Nic {
         for (number, wanted) in all.iter().enumerate() {
             let word = InstalledWord::from_bits(self.admin.reply(number)?);
             let (index, generation) = (word.index(), word.generation());
-            let possible = self.information.capabilities.sa_slots_of(wanted.lifetime.kind).contains(&index)
+            let capabilities = &self.information.capabilities;
+            let slots_of_kind = if wanted.lifetime.is_unlimited() {
+                0..capabilities.sa_slots
+            } else {
+                capabilities.sa_slots_of(wanted.lifetime.kind)
+            };
+            let possible = slots_of_kind.contains(&index)
                 && slots.is_new(index, generation)
                 && handles.iter().all(|other| other.index != index);
             if !possible {

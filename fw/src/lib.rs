@@ -363,7 +363,7 @@ impl Firmware {
         }
     }
 
-    /// Leaves slot `slot` in [`SA_INDEX`].
+    /// Leaves slot `slot` in [`SA_INDEX`](cryptonic_regs::firmware::SA_INDEX).
     fn is_installed(&self, bus: &mut impl Bus, slot: u32, expected: u32) -> bool {
         expected != 0 && slot < self.slots.count() && generation(bus, slot) == expected
     }

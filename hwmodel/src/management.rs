@@ -178,8 +178,9 @@ impl Nic {
                 let at = free_at + Time::from_nanoseconds(u64::from(nanoseconds));
                 self.run_firmware_at(at, FirmwareRun::Timer);
             }
-            // An event came while firmware ran, or none will: to run it for nothing does no harm.
-            Wake::OnEvent if self.management.mailbox.pending && self.engines_idle() => {
+            // An event came while firmware ran, or none will: to run it for nothing does no harm. One that looks at nothing
+            // has stopped for good.
+            Wake::OnEvent if accesses > 0 && self.management.mailbox.pending && self.engines_idle() => {
                 self.wake_firmware(free_at);
             }
             Wake::OnEvent => {}

@@ -273,7 +273,7 @@ bits! {
         udp_destination_port: u16 = 16,
     }
     /// SA parameters, word 17. Where there is no limit, its word is 0; else it is not 0, and the soft limit is below the
-    /// hard one.
+    /// hard one. An SA without limits goes into a slot of either kind.
     pub struct SaLifetime: u64 {
         /// A [`LifetimeKind`] number.
         kind: u8 = 4,

@@ -1,8 +1,8 @@
 //! How the flows of `run` are protected: installs their SAs and keys at both ends, and names them.
 
 use cryptonic_driver::{
-    Direction, Nic, OuterHeader, PspSaConfiguration, PspTransmit, QueuePair, SaConfiguration, SaHandle, Salt,
-    SecretKey, Selector, UdpEncapsulation,
+    Direction, Lifetime, Nic, OuterHeader, PspSaConfiguration, PspTransmit, QueuePair, SaConfiguration,
+    SaHandle, Salt, SecretKey, Selector, UdpEncapsulation,
 };
 use cryptonic_regs::admin::Mode;
 
@@ -13,7 +13,7 @@ use crate::sa_file::CIPHERS;
 use crate::workload::Random;
 
 /// SPIs of the ESP SAs begin here.
-const FIRST_SPI: u32 = 0x1000;
+pub(super) const FIRST_SPI: u32 = 0x1000;
 
 /// Has the far end allocate an SPI, and gives its key to this end. Gives the SPI.
 pub(super) fn psp(
@@ -43,39 +43,58 @@ pub(super) fn psp(
     Ok((psp.spi, cryptonic_driver::Protection::PspKey(transmit)))
 }
 
-/// Installs both ends of an ESP SA; `inner` are the addresses of its packets, source and destination.
-pub(super) fn esp(
-    nics: &mut [Nic],
-    way: usize,
-    lane: u32,
-    form: EspForm,
-    inner: [std::net::IpAddr; 2],
-    random: &mut Random,
-) -> Result<SaHandle> {
-    let mut key = zeroize::Zeroizing::new([0; 32]);
-    let mut salt = [0; 4];
-    random.fill(key.as_mut());
-    random.fill(&mut salt);
-    let key_bytes = CIPHERS.iter().find(|(_, (cipher, _))| *cipher == form.cipher).map_or(16, |row| row.1.1);
-    let outer = (form.mode != Mode::Transport).then(|| outer_header(lane, way, form.outer_ipv6));
-    let configuration = |direction| -> Result<SaConfiguration> {
-        let key = SecretKey::new(&key[..key_bytes]).ok_or_else(|| device_error("a key of this length"))?;
-        let beet = form.mode == Mode::Beet;
-        Ok(SaConfiguration {
-            icv_bytes: form.icv_bytes,
-            implicit_iv: form.implicit_iv,
-            esn: form.esn,
-            replay_window: if direction == Direction::In { form.replay_window } else { 0 },
-            sequence: form.sequence,
-            outer: outer.filter(|_| beet || direction == Direction::Out),
-            encapsulation: form.in_udp.then(UdpEncapsulation::new),
-            selector: beet.then(|| Selector::between(inner[0], inner[1])),
-            cookie: lane + 1,
-            ..SaConfiguration::new(direction, form.mode, form.cipher, key, Salt(salt), FIRST_SPI + lane)
-        })
-    };
-    nics[1 - way].install_sa(configuration(Direction::In)?).map_err(device_error)?;
-    nics[way].install_sa(configuration(Direction::Out)?).map_err(device_error)
+/// The ESP SAs of a lane, one after another.
+#[derive(Clone, Copy)]
+pub(super) struct EspLane {
+    /// The NIC that sends.
+    pub(super) way: usize,
+    pub(super) lane: u32,
+    pub(super) form: EspForm,
+    /// Addresses of its packets, source and destination.
+    pub(super) inner: [std::net::IpAddr; 2],
+}
+
+impl EspLane {
+    /// Installs both ends of an SA with a key of its own, the end that opens first. Gives the end that protects and the
+    /// end that opens.
+    pub(super) fn install(
+        &self,
+        nics: [&mut Nic; 2],
+        spi: u32,
+        sequence: u64,
+        random: &mut Random,
+    ) -> Result<[SaHandle; 2]> {
+        let EspLane { way, lane, form, inner } = *self;
+        let mut key = zeroize::Zeroizing::new([0; 32]);
+        let mut salt = [0; 4];
+        random.fill(key.as_mut());
+        random.fill(&mut salt);
+        let key_bytes =
+            CIPHERS.iter().find(|(_, (cipher, _))| *cipher == form.cipher).map_or(16, |row| row.1.1);
+        let outer = (form.mode != Mode::Transport).then(|| outer_header(lane, way, form.outer_ipv6));
+        let configuration = |direction| -> Result<SaConfiguration> {
+            let key =
+                SecretKey::new(&key[..key_bytes]).ok_or_else(|| device_error("a key of this length"))?;
+            let beet = form.mode == Mode::Beet;
+            Ok(SaConfiguration {
+                icv_bytes: form.icv_bytes,
+                implicit_iv: form.implicit_iv,
+                esn: form.esn,
+                replay_window: if direction == Direction::In { form.replay_window } else { 0 },
+                sequence,
+                outer: outer.filter(|_| beet || direction == Direction::Out),
+                encapsulation: form.in_udp.then(UdpEncapsulation::new),
+                selector: beet.then(|| Selector::between(inner[0], inner[1])),
+                cookie: lane + 1,
+                lifetime: form.lifetime.unwrap_or_default(),
+                ..SaConfiguration::new(direction, form.mode, form.cipher, key, Salt(salt), spi)
+            })
+        };
+        let inbound = nics[1 - way].install_sa(configuration(Direction::In)?);
+        let inbound = inbound.map_err(device_error)?;
+        let outbound = nics[way].install_sa(configuration(Direction::Out)?);
+        Ok([outbound.map_err(device_error)?, inbound])
+    }
 }
 
 /// A flow's protection in a few words.
@@ -106,6 +125,10 @@ pub(super) fn describe(flow: &Flow) -> String {
             add(form.implicit_iv, "implicit IV");
             add(form.esn, "ESN");
             add(form.in_udp, "UDP");
+            if let Some(Lifetime { kind, soft, hard }) = form.lifetime {
+                let limit = |limit: Option<u64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+                add(true, &format!("rekeyed at {} of {} {}", limit(soft), limit(hard), kind.name()));
+            }
             add(form.replay_window != REPLAY_WINDOW, &format!("window {}", form.replay_window));
         }
         Protection::Psp(form) => {

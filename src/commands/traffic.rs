@@ -10,7 +10,8 @@ use cryptonic_driver::{Nic, QueuePair, QueuePairOptions, Received, Status, Trans
 use cryptonic_hwmodel::{CableParameters, Parameters};
 use cryptonic_pci::Time;
 
-use super::protections::{describe, esp, psp};
+use super::protections::{EspLane, FIRST_SPI, describe, psp};
+use super::rekeying::Rekeying;
 use super::run::{ModelArguments, parameters_json};
 use crate::cable::{Arrived, CableReport};
 use crate::capture;
@@ -46,15 +47,15 @@ pub(crate) struct Settings<'a> {
 }
 
 /// A stream one way: how it is sent, and how far both ends are.
-struct Lane {
+pub(super) struct Lane {
     stream: Stream,
     flow: usize,
     /// Which of its side's queues it leaves by.
     queue: usize,
-    protection: cryptonic_driver::Protection,
-    sent: u32,
+    pub(super) protection: cryptonic_driver::Protection,
+    pub(super) sent: u32,
     /// Number of the packet that is due next at the far end.
-    due: u32,
+    pub(super) due: u32,
     /// Behind a cable that is not plain: which packets arrived.
     arrived: Option<Arrived>,
     received: u64,
@@ -69,8 +70,8 @@ struct Queue {
 }
 
 /// One NIC and what its host does.
-struct Side {
-    nic: Nic,
+pub(super) struct Side {
+    pub(super) nic: Nic,
     /// One for each kind of descriptor. Everything is received by the first.
     queues: Vec<Queue>,
     /// Indices of the lanes that leave from here, as often as their weight says.
@@ -91,6 +92,9 @@ pub(crate) struct Bench {
     sides: [Side; 2],
     lanes: Vec<Lane>,
     flows: Vec<FlowReport>,
+    /// Of the flows whose SAs have limits, if there are any.
+    rekeying: Option<Rekeying>,
+    random: Random,
     wire: Option<Rc<RefCell<WireCapture>>>,
 }
 
@@ -183,6 +187,7 @@ impl Bench {
         let mut lanes = Vec::with_capacity(streams.len());
         let mut weights = [Vec::new(), Vec::new()];
         let mut psp_lanes = [HashMap::new(), HashMap::new()];
+        let mut limited = Vec::new();
         for (flow_index, way, stream) in streams {
             let flow = &flows[flow_index];
             let lane = lanes.len() as u32;
@@ -196,7 +201,13 @@ impl Bench {
                 }
                 Protection::Esp(form) => {
                     let inner = [way, 1 - way].map(|side| workload::address(flow.ipv6, lane as usize, side));
-                    cryptonic_driver::Protection::Sa(esp(&mut sides, way, lane, form, inner, &mut random)?)
+                    let esp = EspLane { way, lane, form, inner };
+                    let sas =
+                        esp.install(nics_of(&mut sides)?, FIRST_SPI + lane, form.sequence, &mut random)?;
+                    if form.lifetime.is_some() {
+                        limited.push((lane, esp, sas));
+                    }
+                    cryptonic_driver::Protection::Sa(sas[0])
                 }
             };
             weights[way].push((lane, flow.weight));
@@ -235,8 +246,18 @@ impl Bench {
                 }
             },
         );
-        let sides: [Side; 2] =
+        let mut sides: [Side; 2] =
             sides.collect::<Vec<_>>().try_into().map_err(|_| device_error("there are not two"))?;
+        let rekeying = (!limited.is_empty())
+            .then(|| {
+                let [one, other] = &mut sides;
+                let depth = cable.reorder_depth.unwrap_or(0);
+                let nics = [&mut one.nic, &mut other.nic];
+                let mut rekeying = Rekeying::new(nics, lanes.len() as u32, depth)?;
+                limited.into_iter().for_each(|(lane, esp, sas)| rekeying.watch(lane, esp, sas));
+                Ok::<_, Error>(rekeying)
+            })
+            .transpose()?;
         let wire =
             wire.map(|output| Rc::new(RefCell::new(WireCapture { output: Some(output), error: None })));
         if let Some(wire) = &wire {
@@ -248,7 +269,7 @@ impl Bench {
             protection: describe(flow),
             ..FlowReport::default()
         });
-        Ok(Bench { pair, sides, lanes, flows: flows.collect(), wire })
+        Ok(Bench { pair, sides, lanes, flows: flows.collect(), rekeying, random, wire })
     }
 
     /// Sends and compares until everything has drained. Not inlined: `tests/instructions.sh` counts what happens in here.
@@ -274,6 +295,9 @@ impl Bench {
             last = host;
             let sent = self.sides[host].send(&mut self.lanes, &mut report)?;
             let taken = self.take(host, &mut report)?;
+            if let Some(rekeying) = &mut self.rekeying {
+                rekeying.look(host, &mut self.sides, &mut self.lanes, &mut self.random)?;
+            }
             idle[host] = !sent && !taken;
             let other_is_due = !idle[1 - host] && times[1 - host] <= times[host];
             if idle[host] && !other_is_due {
@@ -412,6 +436,7 @@ impl Bench {
             flows[lane.flow].verified += lane.verified;
         }
         report.flows = flows;
+        report.rekeys = self.rekeying.as_ref().map(|rekeying| rekeying.count);
         report.balance();
         if let Some(wire) = self.wire.take() {
             let mut wire = wire.borrow_mut();
@@ -423,6 +448,14 @@ impl Bench {
             }
         }
         Ok(())
+    }
+}
+
+/// Both NICs.
+fn nics_of(nics: &mut [Nic]) -> Result<[&mut Nic; 2]> {
+    match nics {
+        [one, other] => Ok([one, other]),
+        _ => Err(device_error("there are not two")),
     }
 }
 
