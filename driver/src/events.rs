@@ -37,6 +37,9 @@ use crate::shared::Shared;
 use crate::slots::{InstalledSa, Named, Telling};
 use crate::{Error, EventAnomaly, Nic, SaHandle, Unsupported};
 
+/// Most batches that a call reads: a device that writes without end what is not to be told must not hold the caller.
+const BATCHES_MAX: u32 = 16;
+
 /// How to set up the ring of events.
 #[derive(Clone, Copy, Debug)]
 pub struct EventOptions {
@@ -174,16 +177,17 @@ impl EventStream {
     /// The next event, if there is one.
     #[allow(clippy::should_implement_trait)] // It can fail, and none now is not the end.
     pub fn next(&mut self) -> Result<Option<Event>, Error> {
-        if let Some(event) = self.take_pending() {
-            return Ok(Some(event));
+        for _ in 0..BATCHES_MAX {
+            if let Some(event) = self.take_pending() {
+                return Ok(Some(event));
+            }
+            self.usable()?;
+            if !self.ring.has_record()? {
+                return Ok(None);
+            }
+            self.read_batch()?;
         }
-        self.usable()?;
-        // One batch a call: a device that writes without end must not hold the caller.
-        self.read_batch()?;
-        match self.take_pending() {
-            Some(event) => Ok(Some(event)),
-            None => self.usable().map(|()| None),
-        }
+        Ok(self.take_pending())
     }
 
     /// The next event; sleeps until there is one, or the deadline. Without interrupts it polls.
@@ -273,9 +277,6 @@ impl EventStream {
                 // What came before it holds.
                 return if self.pending.is_empty() { Err(error) } else { Ok(()) };
             }
-        }
-        if count == 0 {
-            return Ok(());
         }
         self.shared.write(EVENT_DOORBELL, self.ring.position())?;
         self.look_for_losses()
@@ -439,6 +440,14 @@ impl EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
+        // What was read and not handed out is for the next stream to tell.
+        let mut slots = self.shared.slots.borrow_mut();
+        for (event, _) in self.pending.drain(..) {
+            if let Some(sa) = event.sa.and_then(|handle| slots.get_mut(handle)) {
+                sa.told.take_back(event.cause);
+            }
+        }
+        drop(slots);
         let _ = self.shut_down();
     }
 }

@@ -8,6 +8,11 @@
 //! only reads (descriptors, commands, frames to send) lies in memory that it cannot write. Every wait has a
 //! deadline in the time of the host.
 //!
+//! The life of an SA: it is installed with its limits ([`Lifetime`]), alone or as one with others
+//! ([`Nic::install_sas`]); it tells of itself ([`EventStream`]); it is replaced before it ends
+//! ([`Nic::replace_sas`], with [`rekey`] to say when); it is deleted. A [`SaHandle`] is of one NIC and one SA, and names
+//! nothing else ever.
+//!
 //! ```no_run
 //! # fn example(host: Box<dyn cryptonic_pci::Host>) -> Result<(), Box<dyn std::error::Error>> {
 //! use cryptonic_driver::{Nic, OpenOptions, Protection, QueuePairOptions, TransmitPacket};

@@ -90,11 +90,18 @@ impl Nic {
 
     /// Sets the epoch, without which no PSP packet leaves: the IVs are those of a clock that is the epoch and the time
     /// since power-on. [`psp_epoch_picoseconds`] makes one of wall time. One that would turn the clock back is
-    /// [`Error::EpochRefused`].
+    /// [`Error::EpochRefused`]. For a device without PSP the driver keeps it, for SAs in software.
     pub fn psp_set_epoch(&mut self, picoseconds: u64) -> Result<(), Error> {
-        self.psp_ability(true, "PSP")?;
+        self.alive()?;
         if picoseconds == 0 {
             return Err(Error::Argument("an epoch is not 0"));
+        }
+        if !self.information.capabilities.protocol.psp() {
+            if picoseconds < self.shared.software_epoch.get() {
+                return Err(Error::EpochRefused { clock_picoseconds: self.iv_clock_picoseconds()? });
+            }
+            self.shared.software_epoch.set(picoseconds);
+            return Ok(());
         }
         self.shared.write(PSP_EPOCH, picoseconds)?;
         let status = self.shared.read(PSP_KEY_STATUS)?;
@@ -113,10 +120,24 @@ impl Nic {
         self.psp_set_epoch(psp_epoch_picoseconds(now, self.device_time_picoseconds()?))
     }
 
-    /// The clock that the next IV is taken from, in picoseconds.
-    pub fn psp_clock_picoseconds(&self) -> Result<u64, Error> {
-        self.psp_ability(true, "PSP")?;
-        self.iv_clock_picoseconds()
+    /// The clock that the IVs are taken from, in picoseconds: epoch and device time. `None` while there is no epoch.
+    pub fn psp_clock_picoseconds(&self) -> Result<Option<u64>, Error> {
+        let has_epoch = self.psp_epoch_picoseconds()? != 0;
+        has_epoch.then(|| self.iv_clock_picoseconds()).transpose()
+    }
+
+    /// The IV clock; device time alone while there is no epoch, and no packet takes an IV.
+    pub(crate) fn iv_clock_picoseconds(&self) -> Result<u64, Error> {
+        Ok(self.psp_epoch_picoseconds()?.saturating_add(self.device_time_picoseconds()?))
+    }
+
+    /// 0 for none.
+    fn psp_epoch_picoseconds(&self) -> Result<u64, Error> {
+        self.alive()?;
+        if !self.information.capabilities.protocol.psp() {
+            return Ok(self.shared.software_epoch.get());
+        }
+        Ok(self.shared.read(PSP_EPOCH)?)
     }
 
     /// Captures packets that failed; `None` captures none.

@@ -1,9 +1,7 @@
 //! Security associations: installing, asking after, arming, deleting.
 
 use cryptonic_regs::admin::{Direction, InstalledSa as InstalledWord, Opcode, SaParameters, SaStateReply};
-use cryptonic_regs::bar0::TIME_PICOSECONDS;
 use cryptonic_regs::events::{EventCause, SLOT_SELECT, SLOT_STATUS, SlotState};
-use cryptonic_regs::psp_policy::PSP_EPOCH;
 
 use crate::admin::Request;
 use crate::ledger::Claim;
@@ -353,13 +351,6 @@ impl Nic {
     pub(crate) fn installed(&self, handle: SaHandle) -> Result<InstalledSa, Error> {
         let known = self.shared.slots.borrow().get(handle).copied();
         known.filter(|_| handle.nic == self.shared.identity).ok_or(Error::UnknownSa)
-    }
-
-    /// The clock that the IVs of PSP are taken from: epoch and device time. Without an epoch no packet takes one.
-    pub(crate) fn iv_clock_picoseconds(&self) -> Result<u64, Error> {
-        self.alive()?;
-        let epoch = self.shared.read(PSP_EPOCH)?;
-        Ok(epoch.saturating_add(self.shared.read(TIME_PICOSECONDS)?))
     }
 }
 

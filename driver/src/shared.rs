@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     pub(crate) slots: RefCell<Slots>,
     pub(crate) events: RefCell<Option<Rc<EventRing>>>,
     pub(crate) event_quarantines: Cell<u64>,
+    /// Epoch of the IV clock of PSP in software, where the device has none; 0 for none.
+    pub(crate) software_epoch: Cell<u64>,
     quarantines: Vec<Cell<u64>>,
     next_address: Cell<u64>,
 }
@@ -53,6 +55,7 @@ impl Shared {
             slots: RefCell::default(),
             events: RefCell::default(),
             event_quarantines: Cell::new(0),
+            software_epoch: Cell::new(0),
             quarantines: Quarantine::ALL.iter().map(|_| Cell::new(0)).collect(),
             next_address: Cell::new(ADDRESSES_START),
         }

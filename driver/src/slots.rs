@@ -189,6 +189,11 @@ impl Told {
         is_soft(cause) && self.arming.is_some_and(|last| last != arming)
     }
 
+    /// A cause was taken to be told, and was not.
+    pub(crate) fn take_back(&mut self, cause: EventCause) {
+        self.causes &= !(1 << cause.number());
+    }
+
     fn learn(&mut self, cause: EventCause, arming: u8) {
         if is_soft(cause) {
             self.arming = Some(arming);

@@ -169,7 +169,7 @@ impl Nic {
         Ok(SoftwarePspSa {
             held,
             usage: Usage::new(sa.lifetime, sa.packets, sa.bytes),
-            has_epoch: self.psp_key_status()?.epoch_set(),
+            has_epoch: self.psp_clock_picoseconds()?.is_some(),
             outer,
             parameters: psp::Parameters {
                 crypt_offset: sa.crypt_offset,

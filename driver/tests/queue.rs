@@ -224,7 +224,7 @@ fn options_are_checked() {
         QueuePairOptions { inline: InlinePolicy::WholeFrames, ..SMALL },
         QueuePairOptions { buffer_bytes: 32768, ..SMALL },
         QueuePairOptions { buffer_bytes: 1500, ..SMALL },
-        QueuePairOptions { vector: Some(5), ..SMALL },
+        QueuePairOptions { vector: Some(6), ..SMALL },
         QueuePairOptions { index: Some(4), ..SMALL },
         QueuePairOptions { index: Some(0), ..SMALL },
     ] {
@@ -349,7 +349,7 @@ fn hostile_transmit_completions() {
         ("no descriptors", |lie| lie.completed.set_descriptors(0), Quarantine::NoDescriptors),
         ("too many", |lie| lie.completed.set_descriptors(9), Quarantine::TooManyDescriptors),
         ("all there are", |lie| lie.completed.set_descriptors(u16::MAX), Quarantine::TooManyDescriptors),
-        ("no status", |lie| lie.end.set_status(18), Quarantine::UnknownStatus),
+        ("no status", |lie| lie.end.set_status(31), Quarantine::UnknownStatus),
         ("a receive status", |lie| lie.end.set_status(70), Quarantine::UnknownStatus),
     ];
     for (name, lie, reason) in cases {

@@ -4,9 +4,9 @@
 mod fake;
 
 use cryptonic_driver::{
-    Cipher, Direction, Error, Installation, KeyLedger, Mode, Nic, OpenOptions, OuterHeader, Protection,
-    PspInstallation, PspSaConfiguration, QueueError, QueuePairOptions, SaConfiguration, SecretKey,
-    SoftwareSa, Status, Time, TransmitPacket,
+    Cipher, Direction, Error, EventCause, Installation, KeyLedger, Lifetime, LifetimeKind, Mode, Nic,
+    OpenOptions, OuterHeader, Protection, PspInstallation, PspSaConfiguration, QueueError, QueuePairOptions,
+    SaConfiguration, SecretKey, SoftwareSa, Status, Time, TransmitPacket,
 };
 use cryptonic_regs::bar0::{CIPHER_CAPABILITY, PROTOCOL_CAPABILITY, TIME_PICOSECONDS};
 use fake::Fake;
@@ -137,10 +137,13 @@ fn a_key_in_software_stands_in_the_ledger() {
 }
 
 #[test]
-fn psp_ivs_rise_from_the_time_of_the_device() {
+fn psp_ivs_rise_from_the_iv_clock_of_the_device() {
     let fake = Fake::new();
     fake.device.borrow_mut().registers.insert(PROTOCOL_CAPABILITY.offset, 1);
-    fake.device.borrow_mut().registers.insert(TIME_PICOSECONDS.offset, 1000);
+    let clock = |now: u32| {
+        fake.device.borrow_mut().registers.insert(TIME_PICOSECONDS.offset, now);
+    };
+    clock(400);
     let ledger = KeyLedger::new();
     let mut nic = open(&fake, &ledger);
     let psp = || PspSaConfiguration {
@@ -148,6 +151,11 @@ fn psp_ivs_rise_from_the_time_of_the_device() {
         outer: Some(OuterHeader::new([192, 0, 2, 1].into(), [192, 0, 2, 2].into())),
         ..PspSaConfiguration::new(0, SecretKey::new(&[9; 16]).unwrap(), 5)
     };
+    // Without an epoch none leaves, as from a device.
+    let mut sa = nic.software_psp_sa(psp()).unwrap();
+    assert_eq!(sa.protect(&frame()).unwrap_err(), Status::PspNoEpoch);
+    drop(sa);
+    nic.psp_set_epoch(600).unwrap();
     let mut sa = nic.software_psp_sa(psp()).unwrap();
     let ivs: Vec<u64> = (0..3).map(|_| sa.protect(&frame()).unwrap().1).collect();
     assert_eq!(ivs, [1000, 1001, 1002]);
@@ -157,6 +165,192 @@ fn psp_ivs_rise_from_the_time_of_the_device() {
     drop(sa);
     // The clock stands behind what was used.
     assert!(matches!(nic.software_psp_sa(psp()), Err(Error::KeyReused { lowest: Some(1004) })));
-    fake.device.borrow_mut().registers.insert(TIME_PICOSECONDS.offset, 1004);
+    clock(404);
     assert!(nic.software_psp_sa(psp()).is_ok());
+}
+
+/// As [`frame`], of another length.
+fn frame_of(payload: usize) -> Vec<u8> {
+    let mut frame = frame();
+    frame.truncate(42);
+    frame.resize(42 + payload, 0x5a);
+    frame[16..18].copy_from_slice(&(28 + payload as u16).to_be_bytes());
+    frame[38..40].copy_from_slice(&(8 + payload as u16).to_be_bytes());
+    let sum: u32 = [14, 16, 18, 20, 22, 26, 28, 30, 32]
+        .iter()
+        .map(|at| u32::from(u16::from_be_bytes([frame[*at], frame[at + 1]])))
+        .sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    frame[24..26].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+    frame
+}
+
+#[test]
+fn a_software_sa_stops_where_a_slot_of_the_device_does() {
+    let fake = Fake::new();
+    let packet_bytes = (frame().len() - 14) as u64;
+    // Limit, packets that pass, what the second end counts: a limit of packets passes exactly so many; of bytes it
+    // refuses the packet that would begin at or past it.
+    for (lifetime, used, passing) in [
+        (Lifetime::packets(None, Some(1)), 0, 1),
+        (Lifetime::packets(Some(2), Some(3)), 0, 3),
+        (Lifetime::packets(Some(2), Some(5)), 3, 2),
+        (Lifetime::bytes(None, Some(1)), 0, 1),
+        (Lifetime::bytes(Some(1), Some(packet_bytes)), 0, 1),
+        (Lifetime::bytes(Some(1), Some(packet_bytes + 1)), 0, 2),
+        (Lifetime::bytes(Some(1), Some(3 * packet_bytes)), packet_bytes, 2),
+    ] {
+        let mut nic = open(&fake, &KeyLedger::new());
+        let limited = |direction| SaConfiguration { lifetime, packets: used, bytes: used, ..sa(direction) };
+        let mut out = software(&mut nic, limited(Direction::Out));
+        let mut back = software(&mut nic, limited(Direction::In));
+        let mut unlimited = nic
+            .software_sa(SaConfiguration { key: SecretKey::new(&[8; 24]).unwrap(), ..sa(Direction::Out) })
+            .unwrap();
+        for sequence in 1..=passing {
+            let (bytes, found) = out.protect(&frame()).unwrap();
+            assert_eq!(found, sequence, "{lifetime:?}");
+            let bytes = bytes.to_vec();
+            back.open(&bytes).unwrap();
+        }
+        for refused in 1..=2 {
+            assert_eq!(out.protect(&frame()).unwrap_err(), Status::HardLimit, "{lifetime:?}");
+            assert_eq!((out.sequence(), out.usage().refused), (passing, refused));
+        }
+        // What is no packet is refused as such, and counts for nothing.
+        assert_eq!(out.protect(&[0; 60]).unwrap_err(), Status::NotIp);
+        assert_eq!(out.usage().refused, 2);
+        // Both ends count alike.
+        let (sent, received) = (out.usage(), back.usage());
+        assert_eq!((sent.packets, sent.bytes), (used + passing, used + passing * packet_bytes));
+        assert_eq!((received.packets, received.bytes), (sent.packets, sent.bytes));
+        assert_eq!(sent.causes, received.causes);
+        let (soft, hard) = match lifetime.kind {
+            LifetimeKind::Packets => (EventCause::SoftPackets, EventCause::HardPackets),
+            LifetimeKind::Bytes => (EventCause::SoftBytes, EventCause::HardBytes),
+        };
+        let mut expected = vec![soft, hard];
+        expected.retain(|cause| *cause == hard || lifetime.soft.is_some());
+        assert_eq!(out.take_causes().iter().collect::<Vec<_>>(), expected);
+        assert!(out.take_causes().is_empty(), "each is told once");
+        unlimited.protect(&frame()).unwrap();
+        assert!(unlimited.take_causes().is_empty());
+    }
+}
+
+#[test]
+fn what_comes_in_behind_a_hard_limit_is_refused_after_its_icv() {
+    let fake = Fake::new();
+    let mut nic = open(&fake, &KeyLedger::new());
+    let mut out = software(&mut nic, sa(Direction::Out));
+    let lifetime = Lifetime::packets(None, Some(2));
+    let mut back = software(&mut nic, SaConfiguration { lifetime, ..sa(Direction::In) });
+    let frames: Vec<Vec<u8>> = (0..4).map(|_| out.protect(&frame()).unwrap().0.to_vec()).collect();
+    back.open(&frames[0]).unwrap();
+    back.open(&frames[1]).unwrap();
+    let mut tampered = frames[2].clone();
+    *tampered.last_mut().unwrap() ^= 1;
+    assert_eq!(back.open(&tampered).unwrap_err(), Status::IcvMismatch);
+    assert_eq!(back.usage().refused, 0, "it was none of its packets");
+    assert_eq!(back.open(&frames[2]).unwrap_err(), Status::ReceiveHardLimit);
+    assert_eq!((back.sequence(), back.usage().packets, back.usage().refused), (2, 2, 1));
+    assert_eq!(back.open(&frames[1]).unwrap_err(), Status::ReplayDuplicate);
+}
+
+#[test]
+fn soft_limits_of_a_software_sa_are_armed_anew() {
+    let fake = Fake::new();
+    let mut nic = open(&fake, &KeyLedger::new());
+    let lifetime = Lifetime::bytes(Some(100), Some(10_000));
+    let mut out = software(&mut nic, SaConfiguration { lifetime, ..sa(Direction::Out) });
+    let mut told = 0;
+    for length in [10, 50, 300, 100, 200, 700] {
+        let before = out.usage().bytes;
+        out.protect(&frame_of(length)).unwrap();
+        assert_eq!(out.usage().bytes - before, 28 + length as u64);
+        if out.take_causes().contains(EventCause::SoftBytes) {
+            told += 1;
+            out.arm(out.usage().bytes + 300).unwrap();
+        }
+    }
+    assert_eq!(told, 4, "at 116, 444, 800 and 1528 bytes");
+    assert!(matches!(out.arm(0), Err(Error::Argument(_))));
+    assert!(matches!(out.arm(10_000), Err(Error::Argument(_))));
+
+    // Few sequence numbers are left, then none.
+    let last = u64::from(u32::MAX);
+    let key = SecretKey::new(&[3; 24]).unwrap();
+    let mut out =
+        software(&mut nic, SaConfiguration { key, sequence: last - (1 << 28) - 2, ..sa(Direction::Out) });
+    out.protect(&frame()).unwrap();
+    assert!(out.take_causes().is_empty());
+    out.protect(&frame()).unwrap();
+    assert_eq!(out.take_causes().iter().collect::<Vec<_>>(), [EventCause::SequenceSoft]);
+    let key = SecretKey::new(&[4; 24]).unwrap();
+    let lifetime = Lifetime::packets(None, Some(2));
+    let ending = SaConfiguration { key, sequence: last - 1, lifetime, ..sa(Direction::Out) };
+    let mut out = software(&mut nic, SaConfiguration { packets: 1, ..ending });
+    out.protect(&frame()).unwrap();
+    assert!(out.take_causes().contains(EventCause::SequenceHard));
+    // Of two reasons the device gives the limit.
+    assert_eq!(out.protect(&frame()).unwrap_err(), Status::HardLimit);
+
+    // Wrong ICVs in a row.
+    let mut back = software(&mut nic, sa(Direction::In));
+    let mut peer = software(&mut open(&Fake::new(), &KeyLedger::new()), sa(Direction::Out));
+    for _ in 0..2 {
+        let good = peer.protect(&frame()).unwrap().0.to_vec();
+        let mut bad = good.clone();
+        *bad.last_mut().unwrap() ^= 1;
+        for count in 1..=256 {
+            assert_eq!(back.open(&bad).unwrap_err(), Status::IcvMismatch);
+            assert_eq!(back.take_causes().contains(EventCause::IcvFailures), count == 256);
+        }
+        back.open(&good).unwrap();
+        assert_eq!(back.usage().icv_failures_in_a_row, 0);
+    }
+}
+
+#[test]
+fn a_short_icv_ends_the_use_of_its_key_on_both_ends() {
+    let fake = Fake::new();
+    let mut nic = open(&fake, &KeyLedger::new());
+    let short =
+        |direction| SaConfiguration { icv_bytes: 8, esn: true, packets: (1 << 32) - 2, ..sa(direction) };
+    let mut out = software(&mut nic, short(Direction::Out));
+    let mut back = software(&mut nic, short(Direction::In));
+    let first = out.protect(&frame()).unwrap().0.to_vec();
+    let second = out.protect(&frame()).unwrap().0.to_vec();
+    assert_eq!(out.protect(&frame()).unwrap_err(), Status::HardLimit);
+    assert_eq!(out.take_causes().iter().collect::<Vec<_>>(), [EventCause::HardIcv8]);
+    // On receive an attempt counts too.
+    let mut bad = first.clone();
+    *bad.last_mut().unwrap() ^= 1;
+    assert_eq!(back.open(&bad).unwrap_err(), Status::IcvMismatch);
+    back.open(&first).unwrap();
+    assert_eq!(back.open(&second).unwrap_err(), Status::ReceiveHardLimit);
+    assert!(back.take_causes().contains(EventCause::HardIcv8));
+}
+
+#[test]
+fn a_psp_sa_in_software_has_limits_too() {
+    let fake = Fake::new();
+    let mut nic = open(&fake, &KeyLedger::new());
+    nic.psp_set_epoch(1).unwrap();
+    let key = SecretKey::new(&[9; 16]).unwrap();
+    let lifetime = Lifetime::packets(Some(1), Some(2));
+    let mut psp =
+        nic.software_psp_sa(PspSaConfiguration { lifetime, ..PspSaConfiguration::new(0, key, 5) }).unwrap();
+    psp.protect(&frame()).unwrap();
+    assert_eq!(psp.take_causes().iter().collect::<Vec<_>>(), [EventCause::SoftPackets]);
+    psp.protect(&frame()).unwrap();
+    assert_eq!(psp.protect(&frame()).unwrap_err(), Status::HardLimit);
+    assert_eq!((psp.usage().packets, psp.usage().bytes, psp.usage().refused), (2, 96, 1));
+    // A limit that cannot be is refused as for the device.
+    let key = SecretKey::new(&[8; 16]).unwrap();
+    let wrong = PspSaConfiguration {
+        lifetime: Lifetime::packets(Some(2), Some(2)),
+        ..PspSaConfiguration::new(0, key, 5)
+    };
+    assert!(matches!(nic.software_psp_sa(wrong), Err(Error::Argument(_))));
 }

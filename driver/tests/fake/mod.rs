@@ -24,13 +24,14 @@ use cryptonic_regs::bar0::{
     CIPHER_CAPABILITY, CONTRACT_VERSION, ChainCapability, CipherCapability, ContractVersion,
     DESCRIPTOR_CAPABILITY, DEVICE_KIND, DEVICE_STATUS, DescriptorCapability, DeviceKind, DeviceStatus,
     FRAME_BYTES_MAX, LIFE_CAPABILITY, LINE_RATE_MBPS, LifeCapability, MAC_ADDRESS, MAGIC, MAGIC_VALUE,
-    PROTOCOL_CAPABILITY, ProtocolCapability, QUEUE_CAPABILITY, QUEUE_CONTROL, QUEUE_PAIR, QUEUE_PAIR_STRIDE,
-    QUEUE_STATUS, QueueCapability, QueueControl, QueueStatus, REPLAY_WINDOW_MAX, SA_PACKET_SLOTS, SA_SLOTS,
-    SEGMENTED_BYTES_MAX, SERIAL,
+    PROTOCOL_CAPABILITY, PSP_KEY_STATUS, ProtocolCapability, PspKeyStatus, QUEUE_CAPABILITY, QUEUE_CONTROL,
+    QUEUE_PAIR, QUEUE_PAIR_STRIDE, QUEUE_STATUS, QueueCapability, QueueControl, QueueStatus,
+    REPLAY_WINDOW_MAX, SA_PACKET_SLOTS, SA_SLOTS, SEGMENTED_BYTES_MAX, SERIAL,
 };
 use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
 use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, INTERRUPT_ARM, RECEIVE_DOORBELL, TRANSMIT_DOORBELL};
 use cryptonic_regs::events::{EventCause, SlotState};
+use cryptonic_regs::psp_policy::PSP_EPOCH;
 use cryptonic_regs::{CONTRACT_MAJOR, Register, Value};
 
 pub const QUEUE_PAIRS: usize = 4;
@@ -78,12 +79,15 @@ pub struct Device {
     pub keep_sent: bool,
     pub on_admin: Hook<AdminCompletion>,
     pub on_query: Hook<SaStateReply>,
+    /// The reply to an installation, and the number of the SA in its command.
+    pub on_installed: Hook<(u32, InstalledSa)>,
     pub on_transmit: Hook<TransmitCompletion>,
     pub on_receive: Hook<ReceiveCompletion>,
     admin_doorbell: u32,
     admin_done: u32,
     /// Which of the SAs of a command is refused.
     refused_record: u64,
+    epoch: u64,
     pub events: events::Events,
     next_generation: u32,
     next_spi: u32,
@@ -376,6 +380,9 @@ impl Device {
                 if self.write_event_register(offset, value) {
                     return;
                 }
+                if offset == PSP_EPOCH.offset {
+                    return self.write_epoch(value);
+                }
                 self.registers.insert(offset, value);
                 if offset == ADMIN_DOORBELL.offset {
                     self.admin_doorbell = value;
@@ -410,6 +417,18 @@ impl Device {
             }
             Bar::Bar4 => panic!("the driver leaves the MSI-X table to the host"),
         }
+    }
+
+    /// The high half is there. An epoch that turns the clock back changes nothing but a bit.
+    fn write_epoch(&mut self, low: u32) {
+        let high = self.registers.get(&(PSP_EPOCH.offset + 4)).copied().unwrap_or(0);
+        let epoch = u64::from(high) << 32 | u64::from(low);
+        let refused = epoch < self.epoch;
+        self.epoch = self.epoch.max(epoch);
+        self.registers.insert(PSP_EPOCH.offset, self.epoch as u32);
+        self.registers.insert(PSP_EPOCH.offset + 4, (self.epoch >> 32) as u32);
+        let status = PspKeyStatus::new().with_epoch_set(self.epoch != 0).with_epoch_refused(refused);
+        self.registers.insert(PSP_KEY_STATUS.offset, status.into_bits());
     }
 
     /// The memory behind an address and the offset in it, if the device may do this.
@@ -536,6 +555,11 @@ impl Device {
                     };
                     self.sas.insert(index, sa);
                     let word = InstalledSa::new().with_index(index).with_generation(self.next_generation);
+                    let mut reply = (number as u32, word);
+                    if let Some(hook) = &mut self.on_installed {
+                        hook(&mut reply);
+                    }
+                    let word = reply.1;
                     self.put_words(command.reply_address + number as u64 * 8, &[word.into_bits()]);
                 }
                 Ok(0)
