@@ -217,7 +217,7 @@ fn psp_keys_from_the_receiver_protect_packets_with_the_key_in_the_descriptor() {
         let spis = b.nic.psp_allocate(version, 2).expect("allocate");
         assert_eq!(spis.len(), 2);
         let key = a.queue.add_psp_key(version, spis[1].spi, &spis[1].key).expect("key");
-        for (crypt_offset, payload) in [(0, 100), (1, 100), (3, 0), (10, 1400)] {
+        for (crypt_offset, payload) in [(0, 100), (1, 100), (2, 0), (10, 1400)] {
             let frame = udp_frame(payload);
             let psp = PspTransmit { crypt_offset, source_port: SourcePort::Entropy, ..PspTransmit::new(key) };
             send(&mut a, &frame, Protection::PspKey(psp));

@@ -37,10 +37,12 @@ impl InProcess {
         InProcess { world, nic: nic.0 }
     }
 
-    /// Runs `access` on the NIC when the host is free, after everything that happens before.
+    /// Runs `access`, to config space, on the NIC when the host is free, after everything that happens before. Like a read it
+    /// pushes the posted writes before it ahead (PCIe 4.0 2.4.1): a reset does not overtake the write of a lock.
     fn when_free<T>(&self, takes: Time, access: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.world.0.borrow_mut();
-        let start = inner.host_free_at(self.nic);
+        let posted = inner.nics[self.nic].events.seldom.queues().register_writes.last();
+        let start = inner.host_free_at(self.nic).max(posted);
         inner.run_until(start);
         let result = access(&mut inner);
         inner.refresh(self.nic);

@@ -368,6 +368,35 @@ mod tests {
         assert_eq!(hardware.busy(), cycle.times(7));
     }
 
+    /// What the unit does a second: its clock over the blocks of a key that is not cached. 200 million need no cache.
+    #[test]
+    fn the_rate_of_keys_is_the_clock_over_the_blocks_that_are_not_cached() {
+        const KEYS: u64 = 1_000_000;
+        // (version, entries of the cache, SPIs in turn, share that is derived)
+        for (version, entries, spis, derived) in [
+            (Version::AesGcm128, 0, 1, 1.0),
+            (Version::AesGcm256, 0, 1, 1.0),
+            (Version::AesGcm128, 1 << 10, 1 << 10, 1024.0 / KEYS as f64),
+            (Version::AesGcm256, 1 << 10, 1 << 10, 1024.0 / KEYS as f64),
+            // In turn around a set that is too small, the way that goes is the next that is asked for.
+            (Version::AesGcm128, 1 << 10, 1 << 11, 1.0),
+        ] {
+            let mut parameters = Parameters::default();
+            parameters.crypto.derived_key_cache_entries = entries;
+            let mut hardware = KeyDerivation::new(&parameters, 7);
+            for key in 0..KEYS {
+                hardware.receive_time(Time::ZERO, version, (key % spis) as u32 + 1);
+            }
+            let cycles = hardware.busy().0 as f64 / hardware.cycle.0 as f64;
+            let expected = KEYS as f64 * derived * blocks_of(version) as f64;
+            assert_eq!(cycles.round(), expected.round(), "{version:?}, {entries} entries, {spis} SPIs");
+            let keys_per_second = KEYS as f64 / cycles * parameters.pipeline.clock_hz as f64;
+            if version == Version::AesGcm128 {
+                assert!(keys_per_second >= 200e6, "{keys_per_second}");
+            }
+        }
+    }
+
     #[test]
     fn ivs_rise_even_if_time_stands_still() {
         let mut hardware = hardware();

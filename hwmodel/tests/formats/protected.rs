@@ -1,77 +1,14 @@
 //! Keys and cookies in descriptors, and steering of packets by what is inside them: a NIC whose line leads back to itself.
 
 use cryptonic_hwmodel::Parameters;
-use cryptonic_pci::{Bar, DmaAccess, SharedMemory};
 use cryptonic_regs::Status;
-use cryptonic_regs::admin::{
-    AdminCompletion, Command, CommandHead, CommandLengths, Direction, Mode, Opcode, PspAllocation, SaForm,
-    SaNames, SaParameters, SaProtocol, SecretWord,
-};
-use cryptonic_regs::bar0::{self, AdminControl, Control, PspControl, ReceiveScaling, STATUS_COUNTERS_OFFSET};
+use cryptonic_regs::admin::{Direction, Opcode, PspAllocation};
+use cryptonic_regs::bar0::{self, Control, PspControl, ReceiveScaling, STATUS_COUNTERS_OFFSET};
 use cryptonic_regs::completion::{ChecksumState, HashKind, ReceivedProtocol};
-use cryptonic_regs::descriptor::{Security, SourcePortPolicy, TransmitPsp, TransmitSa, inline_room};
+use cryptonic_regs::descriptor::{Security, SourcePortPolicy, TransmitPsp, inline_room};
 
+use crate::admin::{Admin, esp};
 use crate::raw::{Raw, control, extent, status, tcp};
-
-const ADMIN_IOVA: u64 = 0x8000_0000;
-const COMPLETIONS: u64 = 0x1000;
-const BLOCK: u64 = 0x2000;
-
-/// The admin queue of a NIC.
-struct Admin {
-    memory: SharedMemory,
-    commands: u64,
-}
-
-impl Admin {
-    fn new(raw: &Raw) -> Admin {
-        let memory = SharedMemory::new(0x4000).expect("memory");
-        raw.host.dma_map(&memory, ADMIN_IOVA, DmaAccess::DeviceReadsAndWrites).expect("map");
-        raw.host.write64(Bar::Bar0, bar0::ADMIN_COMMAND_BASE.offset, ADMIN_IOVA).expect("write");
-        let completions = ADMIN_IOVA + COMPLETIONS;
-        raw.host.write64(Bar::Bar0, bar0::ADMIN_COMPLETION_BASE.offset, completions).expect("write");
-        raw.world.drain();
-        let on = AdminControl::new().with_enable(true).with_slots_log2(4);
-        raw.write(bar0::ADMIN_CONTROL.offset, on.into_bits());
-        Admin { memory, commands: 0 }
-    }
-
-    /// Does a command with a parameter block and gives its result and its reply.
-    fn ask(
-        &mut self,
-        raw: &Raw,
-        opcode: Opcode,
-        argument: u64,
-        block: &[u64],
-        reply: usize,
-    ) -> (u64, Vec<u64>) {
-        for (index, word) in block.iter().enumerate() {
-            self.memory.write_word(BLOCK as usize + index * 8, *word).expect("in range");
-        }
-        let reply_at = BLOCK + 0x800;
-        let command = Command {
-            head: CommandHead::new().with_opcode(opcode.number() as u16),
-            parameter_address: if block.is_empty() { 0 } else { ADMIN_IOVA + BLOCK },
-            reply_address: if reply == 0 { 0 } else { ADMIN_IOVA + reply_at },
-            lengths: CommandLengths::new()
-                .with_parameter_bytes(block.len() as u32 * 8)
-                .with_reply_bytes(reply as u32 * 8),
-            argument_0: argument,
-            ..Command::default()
-        };
-        for (index, word) in command.to_words().iter().enumerate() {
-            self.memory.write_word(self.commands as usize * 64 + index * 8, *word).expect("in range");
-        }
-        let done = COMPLETIONS as usize + self.commands as usize * AdminCompletion::BYTES;
-        self.commands += 1;
-        raw.write(bar0::ADMIN_DOORBELL.offset, self.commands as u32);
-        raw.world.drain();
-        let word = |at: usize| self.memory.read_word(at).expect("in range");
-        let completion = AdminCompletion::of_words(&[word(done), word(done + 8)]);
-        assert_eq!((completion.end.phase(), completion.end.status()), (true, 0), "{}", opcode.name());
-        (completion.result, (0..reply).map(|index| word(reply_at as usize + index * 8)).collect())
-    }
-}
 
 /// Hash by any key, of addresses and TCP ports.
 fn scaling_on(raw: &Raw) {
@@ -179,35 +116,14 @@ fn a_key_a_cookie_and_inline_bytes_stand_behind_one_another() {
     }
 }
 
-fn sa(direction: Direction, receive_scaling: bool, spi: u32) -> [u64; SaParameters::WORDS] {
-    let out = direction == Direction::Out;
-    let address = |last: u8| u64::from_le_bytes([0, 0, 0, 0, 192, 0, 2, last]);
-    SaParameters {
-        form: SaForm::new()
-            .with_direction(direction.number() as u8)
-            .with_protocol(SaProtocol::Esp.number() as u8)
-            .with_mode(Mode::Tunnel.number() as u8)
-            .with_icv_bytes(16)
-            .with_ttl(if out { 64 } else { 0 })
-            .with_receive_scaling(receive_scaling),
-        names: SaNames::new().with_spi(spi),
-        tunnel_source_1: if out { address(1) } else { 0 },
-        tunnel_destination_1: if out { address(2) } else { 0 },
-        key_0: SecretWord::new().with_secret(0x1111_2222_3333_4444),
-        key_1: SecretWord::new().with_secret(u64::from(spi)),
-        ..SaParameters::default()
-    }
-    .to_words()
-}
-
 #[test]
 fn an_sa_has_a_queue_pair_or_leaves_it_to_the_hash_of_what_is_inside() {
     for by_hash in [false, true] {
         let mut raw = looped(32);
         let mut admin = Admin::new(&raw);
-        let (out, _) = admin.ask(&raw, Opcode::SaInstall, 0, &sa(Direction::Out, false, 0x1001), 0);
-        admin.ask(&raw, Opcode::SaInstall, 0, &sa(Direction::In, by_hash, 0x1001), 0);
-        let reference = TransmitSa::new().with_index(out as u32).with_generation((out >> 32) as u32);
+        let mut inbound = esp(Direction::In, 0x1001);
+        inbound.form.set_receive_scaling(by_hash);
+        let reference = admin.install(&raw, &[esp(Direction::Out, 0x1001), inbound])[0];
         let frame = tcp(true, &[0x55; 99]);
         let hash = hash_in_clear(&mut raw, &frame);
         // The inner packet's entry of the table, and no other, names a queue pair that is off.

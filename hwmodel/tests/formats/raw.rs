@@ -44,19 +44,8 @@ impl Raw {
     /// On a NIC of a world, with what `control` says besides.
     pub fn on(world: &World, id: NicId, stride: usize, slots: u32, control: QueueControl) -> Raw {
         let host = world.host(id);
-        host.config_write(COMMAND, COMMAND_MEMORY | COMMAND_BUS_MASTER).expect("write");
         let memory = SharedMemory::new(MEMORY_BYTES).expect("memory");
         host.dma_map(&memory, IOVA, DmaAccess::DeviceReadsAndWrites).expect("map");
-        for (register, offset) in [
-            (bar0::TRANSMIT_RING_BASE, 0),
-            (bar0::TRANSMIT_COMPLETION_BASE, COMPLETIONS),
-            (bar0::RECEIVE_RING_BASE, RECEIVE_RING),
-            (bar0::RECEIVE_COMPLETION_BASE, RECEIVE_COMPLETIONS),
-        ] {
-            host.write64(Bar::Bar0, register.offset, IOVA + offset as u64).expect("write");
-        }
-        host.write32(Bar::Bar0, bar0::CONTROL.offset, Control::new().with_enable(true).into_bits())
-            .expect("write");
         let mut raw = Raw {
             world: world.clone(),
             id,
@@ -70,8 +59,23 @@ impl Raw {
             received: 0,
             next_frame: 0,
         };
-        raw.turn_on(control);
+        raw.set_up(control);
         raw
+    }
+
+    /// From power-on, or from a reset, to a queue pair that is on.
+    pub fn set_up(&mut self, control: QueueControl) {
+        self.host.config_write(COMMAND, COMMAND_MEMORY | COMMAND_BUS_MASTER).expect("write");
+        for (register, offset) in [
+            (bar0::TRANSMIT_RING_BASE, 0),
+            (bar0::TRANSMIT_COMPLETION_BASE, COMPLETIONS),
+            (bar0::RECEIVE_RING_BASE, RECEIVE_RING),
+            (bar0::RECEIVE_COMPLETION_BASE, RECEIVE_COMPLETIONS),
+        ] {
+            self.host.write64(Bar::Bar0, register.offset, IOVA + offset as u64).expect("write");
+        }
+        self.write(bar0::CONTROL.offset, Control::new().with_enable(true).into_bits());
+        self.turn_on(control);
     }
 
     pub fn turn_on(&mut self, control: QueueControl) {
