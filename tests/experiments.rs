@@ -75,6 +75,8 @@ fn tables_and_plots_go_to_a_folder() {
     for plot in ["bytes", "first-byte", "latency", "rate"] {
         let svg = std::fs::read_to_string(out.join(format!("inline-{plot}.svg"))).expect("a plot");
         assert!(svg.starts_with("<svg") && svg.contains("pushed-128") && svg.contains("<polyline"), "{plot}");
+        let png = std::fs::read(out.join(format!("inline-{plot}.png"))).expect("a plot");
+        assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{plot}");
     }
     assert!(std::fs::read_to_string(out.join("inline.txt")).expect("a table").contains("against stride-32"));
 }

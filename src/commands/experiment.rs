@@ -2,6 +2,7 @@
 
 mod formulas;
 mod inline;
+mod lifetimes;
 mod plot;
 
 use clap::Subcommand;
@@ -13,11 +14,14 @@ use crate::error::Result;
 pub(crate) enum Experiment {
     /// What each descriptor format costs in PCI Express bytes, and what it buys in latency
     Inline(inline::InlineArguments),
+    /// What a table of SA slots loses when lifetimes end, by bytes or by count, and under which policies
+    Lifetimes(Box<lifetimes::LifetimesArguments>),
 }
 
 /// Runs one.
 pub(crate) fn run(experiment: &Experiment, as_json: bool) -> Result<()> {
     match experiment {
         Experiment::Inline(arguments) => inline::run(arguments, as_json),
+        Experiment::Lifetimes(arguments) => lifetimes::run(arguments, as_json),
     }
 }

@@ -9,7 +9,7 @@ use cryptonic_regs::admin::{Cipher, Mode};
 use serde_json::{Value, json};
 
 use super::formulas::{FCS_BYTES, Figures, Formulas};
-use super::plot;
+use super::plot::{Plot, Series};
 use crate::commands::run::{ModelArguments, parameters_json};
 use crate::commands::traffic::{Bench, Settings};
 use crate::error::{Error, Result};
@@ -89,12 +89,15 @@ pub(crate) struct InlineArguments {
 
 /// One format and one size.
 #[derive(Clone, Debug)]
-pub(crate) struct Row {
-    pub(crate) format: &'static str,
-    pub(crate) size: usize,
-    pub(crate) measured: Figures,
-    pub(crate) computed: Figures,
+struct Row {
+    format: &'static str,
+    size: usize,
+    measured: Figures,
+    computed: Figures,
 }
+
+/// What a plot shows of a row's measured or computed figures.
+type Figure = fn(&Row, &Figures) -> f64;
 
 /// Where a format and the plain one change places.
 #[derive(Clone, Copy, Debug)]
@@ -357,7 +360,7 @@ fn write_files(
     let plain = text(rows, crossovers, &arguments.model.preset, Paint::default());
     OutputFile::write_whole(&folder.join("inline.json"), format!("{object:#}\n").as_bytes())?;
     OutputFile::write_whole(&folder.join("inline.txt"), plain.as_bytes())?;
-    let plots: [(&str, &str, plot::Value); 4] = [
+    let plots: [(&str, &str, Figure); 4] = [
         ("bytes", "PCI Express bytes to the device, beyond the frame's own", |row, figures| {
             figures.to_device - ((row.size as u64 - FCS_BYTES) as f64)
         }),
@@ -365,9 +368,20 @@ fn write_files(
         ("latency", "latency of one packet, ns", |_, figures| figures.latency_ns),
         ("rate", "M packets/s", |_, figures| figures.packets_per_second / 1e6),
     ];
+    let mut names: Vec<&str> = rows.iter().map(|row| row.format).collect();
+    names.dedup();
     for (name, title, of) in plots {
-        let svg = plot::lines(title, rows, of)?;
-        OutputFile::write_whole(&folder.join(format!("inline-{name}.svg")), svg.as_bytes())?;
+        let series = names.iter().map(|name| {
+            let own = || rows.iter().filter(|row| row.format == *name);
+            Series {
+                name,
+                line: own().map(|row| (row.size as f64, of(row, &row.measured))).collect(),
+                rings: own().map(|row| (row.size as f64, of(row, &row.computed))).collect(),
+            }
+        });
+        let x_label = "bytes of a frame with its FCS; rings: computed";
+        let plot = Plot { title, x_label, log_x: true, series: series.collect() };
+        plot.write(folder, &format!("inline-{name}"))?;
     }
     Ok(())
 }
