@@ -1,8 +1,11 @@
-//! The ring of events: its memory, and the one copy that is made of each record.
+//! The ring of events: its memory, the one copy that is made of each record, and who sleeps until there is one.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::task::Waker;
 
+use cryptonic_pci::Time;
+use cryptonic_pci::host::Wake;
 use cryptonic_pci::memory::OutOfBounds;
 use cryptonic_regs::events::{EVENT_CONTROL, EVENT_RING_BASE, EVENT_STATUS, Event, EventControl, EventEnd};
 
@@ -10,6 +13,48 @@ use crate::Error;
 use crate::shared::{Arena, Shared};
 
 const WORDS: usize = Event::WORDS;
+
+/// Wakes the task that awaits a stream's next event. Clones are for the same stream.
+#[derive(Clone)]
+pub struct EventDispatcher {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) ring: Rc<EventRing>,
+}
+
+impl EventDispatcher {
+    /// Wakes the task if there is a record. Gives whether there is.
+    pub fn dispatch(&self) -> Result<bool, Error> {
+        let found = self.ring.has_record()?;
+        if found || self.shared.closed.get() {
+            self.ring.wake();
+        }
+        Ok(found)
+    }
+
+    /// Sleeps until there is a record, or the deadline, and wakes the task.
+    pub fn wait(&self, deadline: Time) -> Result<Wake, Error> {
+        loop {
+            let late = self.shared.host.now() >= deadline;
+            if self.dispatch()? {
+                return Ok(Wake::Interrupt);
+            }
+            if late || self.shared.closed.get() {
+                return Ok(Wake::Deadline);
+            }
+            self.sleep(deadline)?;
+        }
+    }
+
+    /// Sleeps until the next interrupt, which may be that of a record that was read already.
+    pub(crate) fn sleep(&self, deadline: Time) -> Result<(), Error> {
+        if self.shared.interrupts.get() {
+            self.shared.host.wait(self.ring.vector.into(), deadline)?;
+        } else {
+            self.shared.host.relax();
+        }
+        Ok(())
+    }
+}
 
 /// The ring, and who waits for its records. The NIC knows it too, to take it back when it closes first.
 pub(crate) struct EventRing {

@@ -22,7 +22,6 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use cryptonic_pci::host::Wake;
 use cryptonic_pci::{DmaAccess, Time};
 use cryptonic_regs::admin::{Direction, LifetimeKind};
 use cryptonic_regs::bar0::TIME_PICOSECONDS;
@@ -31,7 +30,7 @@ use cryptonic_regs::events::{
     EventSticky, SLOT_GENERATION, SLOT_SELECT, SLOT_STATUS, STICKY_SLOTS,
 };
 
-use crate::event_ring::EventRing;
+use crate::event_ring::{EventDispatcher, EventRing};
 use crate::sa::SaCauses;
 use crate::shared::Shared;
 use crate::slots::{InstalledSa, Named, Telling};
@@ -119,13 +118,6 @@ pub struct EventStream {
     statistics: EventStatistics,
     quarantine: Option<EventAnomaly>,
     closed: bool,
-}
-
-/// Wakes the task that awaits a stream's next event. Clones are for the same stream.
-#[derive(Clone)]
-pub struct EventDispatcher {
-    shared: Rc<Shared>,
-    ring: Rc<EventRing>,
 }
 
 impl Nic {
@@ -449,41 +441,6 @@ impl Drop for EventStream {
         }
         drop(slots);
         let _ = self.shut_down();
-    }
-}
-
-impl EventDispatcher {
-    /// Wakes the task if there is a record. Gives whether there is.
-    pub fn dispatch(&self) -> Result<bool, Error> {
-        let found = self.ring.has_record()?;
-        if found || self.shared.closed.get() {
-            self.ring.wake();
-        }
-        Ok(found)
-    }
-
-    /// Sleeps until there is a record, or the deadline, and wakes the task.
-    pub fn wait(&self, deadline: Time) -> Result<Wake, Error> {
-        loop {
-            let late = self.shared.host.now() >= deadline;
-            if self.dispatch()? {
-                return Ok(Wake::Interrupt);
-            }
-            if late || self.shared.closed.get() {
-                return Ok(Wake::Deadline);
-            }
-            self.sleep(deadline)?;
-        }
-    }
-
-    /// Sleeps until the next interrupt, which may be that of a record that was read already.
-    fn sleep(&self, deadline: Time) -> Result<(), Error> {
-        if self.shared.interrupts.get() {
-            self.shared.host.wait(self.ring.vector.into(), deadline)?;
-        } else {
-            self.shared.host.relax();
-        }
-        Ok(())
     }
 }
 

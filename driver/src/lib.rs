@@ -55,6 +55,7 @@ mod shared;
 mod slots;
 mod software;
 mod software_form;
+mod software_psp;
 mod software_usage;
 mod statistics;
 mod steering;
@@ -72,7 +73,8 @@ pub use cryptonic_regs::bar0::PspKeyStatus;
 pub use cryptonic_regs::completion::{ChecksumState, HashKind, ReceivedProtocol};
 pub use cryptonic_regs::events::{EventCause, SlotState};
 pub use error::{AdminAnomaly, Error, EventAnomaly, Quarantine, QueueError};
-pub use events::{Event, EventDispatcher, EventOptions, EventRecord, EventStatistics, EventStream};
+pub use event_ring::EventDispatcher;
+pub use events::{Event, EventOptions, EventRecord, EventStatistics, EventStream};
 pub use information::{Capabilities, FirmwareCapabilities, Information};
 pub use ledger::KeyLedger;
 pub use lifetime::Lifetime;
@@ -89,7 +91,8 @@ pub use sa_configuration::{
     FlowLabel, Network, OuterHeader, PspSaConfiguration, SaConfiguration, Salt, Selector, UdpEncapsulation,
 };
 pub use secret::SecretKey;
-pub use software::{Installation, PspInstallation, SoftwareOpened, SoftwarePspSa, SoftwareSa};
+pub use software::{Installation, PspInstallation, SoftwareOpened, SoftwareSa};
+pub use software_psp::SoftwarePspSa;
 pub use software_usage::SoftwareUsage;
 pub use statistics::Statistics;
 pub use steering::ReceiveScalingOptions;

@@ -222,7 +222,7 @@ impl QueuePair {
                     sa_slots: capabilities.sa_slots,
                     chain_max: if options.receive_scatter { chain.receive_buffers().max(1) } else { 1 },
                     copies: options.copies,
-                    owner: Owner { queue: identity, nic: shared.identity },
+                    owner: Owner::new(identity, shared.identity),
                 },
             ),
             memory,

@@ -23,12 +23,24 @@ pub struct Received {
     pub(crate) owner: Owner,
 }
 
-/// Where a frame comes from.
+/// Where a frame comes from: the marks of its queue pair and of its NIC in one word, copied and compared as such.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(C, align(8))] // One word: it is copied and compared as a whole.
-pub(crate) struct Owner {
-    pub(crate) queue: u32,
-    pub(crate) nic: u32,
+pub(crate) struct Owner(u64);
+
+impl Owner {
+    pub(crate) fn new(queue: u32, nic: u32) -> Self {
+        Owner(u64::from(nic) << 32 | u64::from(queue))
+    }
+
+    #[inline]
+    fn queue(self) -> u32 {
+        self.0 as u32
+    }
+
+    #[inline]
+    fn nic(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 /// The buffers before the last of a frame, at least 1, and the bytes of all, for the upper half of a word.
@@ -63,7 +75,7 @@ impl Received {
 
     #[inline]
     pub(crate) fn queue(&self) -> u32 {
-        self.owner.queue
+        self.owner.queue()
     }
 
     /// Buffers of the frame before its last.
@@ -122,7 +134,7 @@ impl Received {
     #[inline]
     pub fn sa(&self) -> Option<SaHandle> {
         let generation = self.word(6) as u32;
-        let (index, nic) = (self.completed().sa_index(), self.owner.nic);
+        let (index, nic) = (self.completed().sa_index(), self.owner.nic());
         (generation != 0).then_some(SaHandle { index, generation, nic })
     }
 

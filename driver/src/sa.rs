@@ -383,7 +383,7 @@ fn state_of(reply: &SaStateReply) -> Option<SaState> {
         return None;
     }
     let limit = |none: bool, limit: u64| if none { (limit == 0).then_some(None) } else { Some(Some(limit)) };
-    let used = |time: u64| (reply.packets != 0 || time != 0).then_some(time);
+    let used = |time: u64| (time != 0).then_some(time);
     Some(SaState {
         state,
         direction: Direction::of_number(head.direction().into())?,

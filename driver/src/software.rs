@@ -12,31 +12,30 @@ use std::net::IpAddr;
 
 use cryptonic_crypto::GcmKey;
 use cryptonic_regs::Status;
-use cryptonic_regs::admin::{Direction, Mode};
+use cryptonic_regs::admin::Direction;
 use cryptonic_regs::bar0::CONTROL;
 use cryptonic_wire::outer::PerPacket;
-use cryptonic_wire::packet::Ports;
 use cryptonic_wire::selector::Selector;
 use cryptonic_wire::sequence::{ReplayWindow, Verdict, infer, ring_blocks};
 use cryptonic_wire::{
     Decapsulated, Plain, Protocol, Room, UdpPorts, esp, esp_beet, esp_transform, parse_receive,
-    parse_transmit, psp, psp_transform,
+    parse_transmit,
 };
 use siphasher::sip::SipHasher13;
 use zeroize::Zeroizing;
 
 use crate::ledger::Fingerprint;
-use crate::software_form::{self as form, Form, Outer};
+use crate::software_form::{self as form, Form};
 use crate::software_usage::{HardLimit, SoftwareUsage, Usage};
 use crate::{
     Error, KeyLedger, Nic, PspSaConfiguration, QueueError, QueuePair, SaCauses, SaConfiguration, SaHandle,
-    SecretKey, SourcePort, TransmitBuffer,
+    SecretKey, SoftwarePspSa, TransmitBuffer,
 };
 
 /// Room before a frame: the longest headers that are put around one (IPv6, UDP, PSP with a cookie; ESP has fewer).
-const HEADROOM: usize = 128;
+pub(crate) const HEADROOM: usize = 128;
 /// Room behind it, beside padding for traffic flow confidentiality: trailer and ICV.
-const TAILROOM: usize = 64;
+pub(crate) const TAILROOM: usize = 64;
 /// Half of the 32-bit sequence numbers, where there is no window (see [`infer`]).
 const NO_WINDOW: u32 = 1 << 31;
 
@@ -59,18 +58,18 @@ pub enum PspInstallation {
 }
 
 /// A key in use by the driver. Dropping it tells the ledger from which number on it may be used again.
-struct Held {
-    key: GcmKey,
+pub(crate) struct Held {
+    pub(crate) key: GcmKey,
     ledger: KeyLedger,
     fingerprint: Fingerprint,
     /// Where the numbers of this SA began.
-    start: u64,
+    pub(crate) start: u64,
     /// The ledger had never heard of the key.
-    fresh: bool,
+    pub(crate) fresh: bool,
     /// ESP: the last number used, or the highest received. PSP: the next.
-    lowest: u64,
+    pub(crate) lowest: u64,
     /// Where frames are worked on.
-    work: Zeroizing<Vec<u8>>,
+    pub(crate) work: Zeroizing<Vec<u8>>,
     flow_key: (u64, u64),
     identification: u16,
 }
@@ -86,19 +85,6 @@ pub struct SoftwareSa {
     destination: Option<IpAddr>,
     selector: Option<Selector>,
     cookie: u32,
-}
-
-/// A PSP SA in software. Its IVs begin at what the IV clock says at its installation, and rise by one a packet.
-pub struct SoftwarePspSa {
-    held: Held,
-    usage: Usage,
-    /// There is a clock that its IVs come from, or test IVs.
-    has_epoch: bool,
-    outer: Option<Outer>,
-    parameters: psp::Parameters<'static>,
-    source_port: SourcePort,
-    source_ports: [u16; 16],
-    udp_port: u16,
 }
 
 /// What a software SA found of a frame that it opened.
@@ -158,32 +144,8 @@ impl Nic {
         })
     }
 
-    /// Makes a PSP SA in software, whatever the device can do.
-    pub fn software_psp_sa(&mut self, sa: PspSaConfiguration) -> Result<SoftwarePspSa, Error> {
-        sa.check()?;
-        let version =
-            psp::Version::from_code(sa.version).ok_or(Error::Argument("a version of PSP is 0 to 3"))?;
-        let outer = sa.outer.as_ref().filter(|_| sa.mode == Mode::Tunnel).map(form::template).transpose()?;
-        let now = self.iv_clock_picoseconds()?;
-        let held = self.hold(Direction::Out, &sa.key, form::psp_cipher(version), now)?;
-        Ok(SoftwarePspSa {
-            held,
-            usage: Usage::new(sa.lifetime, sa.packets, sa.bytes),
-            has_epoch: self.psp_clock_picoseconds()?.is_some(),
-            outer,
-            parameters: psp::Parameters {
-                crypt_offset: sa.crypt_offset,
-                virtualization_cookie: sa.virtualization_cookie,
-                ..psp::Parameters::new(sa.spi, version)
-            },
-            source_port: sa.source_port,
-            source_ports: std::array::from_fn(|index| 49_152 + 1024 * index as u16),
-            udp_port: psp::DEFAULT_UDP_PORT,
-        })
-    }
-
     /// Takes a key into use from `first` on.
-    fn hold(
+    pub(crate) fn hold(
         &self,
         direction: Direction,
         key: &SecretKey,
@@ -216,7 +178,7 @@ impl Drop for Held {
 
 impl Held {
     /// A room with the frame in it, and `tail` bytes behind.
-    fn room(work: &mut Vec<u8>, frame: &[u8], tail: usize) -> Result<(), Status> {
+    pub(crate) fn room(work: &mut Vec<u8>, frame: &[u8], tail: usize) -> Result<(), Status> {
         if frame.len() > usize::from(u16::MAX) {
             return Err(Status::TooLong);
         }
@@ -227,7 +189,7 @@ impl Held {
     }
 
     /// A keyed hash of a flow.
-    fn flow_hash(&self, plain: &Plain) -> u64 {
+    pub(crate) fn flow_hash(&self, plain: &Plain) -> u64 {
         let mut hasher = SipHasher13::new_with_keys(self.flow_key.0, self.flow_key.1);
         hasher.write(&plain.source);
         hasher.write(&plain.destination);
@@ -238,7 +200,7 @@ impl Held {
     }
 
     /// What the next outer header takes from its turn.
-    fn per_packet(&mut self, plain: &Plain) -> PerPacket {
+    pub(crate) fn per_packet(&mut self, plain: &Plain) -> PerPacket {
         self.identification = self.identification.wrapping_add(1);
         PerPacket { identification: self.identification, flow_hash: self.flow_hash(plain) as u32 }
     }
@@ -377,90 +339,6 @@ impl SoftwareSa {
     }
 }
 
-impl SoftwarePspSa {
-    /// The SPI.
-    pub fn spi(&self) -> u32 {
-        self.parameters.spi
-    }
-
-    /// The UDP source ports among which [`SourcePort::Table`] chooses; those of a device after its reset at first.
-    pub fn set_source_ports(&mut self, ports: [u16; 16]) {
-        self.source_ports = ports;
-    }
-
-    /// The UDP destination port; 1000 at first.
-    pub fn set_udp_port(&mut self, port: u16) {
-        self.udp_port = port;
-    }
-
-    /// Test only: the packets take the IVs from `iv` on, below device time too. Refused once a packet was protected, and
-    /// for a key that was in use before.
-    pub fn load_test_iv(&mut self, iv: u64) -> Result<(), Error> {
-        let held = &mut self.held;
-        if !held.fresh || held.lowest != held.start {
-            return Err(Error::Argument("test IVs are for new keys, before the first packet"));
-        }
-        held.lowest = iv;
-        self.has_epoch = true;
-        Ok(())
-    }
-
-    /// What it was used for.
-    pub fn usage(&self) -> SoftwareUsage {
-        self.usage.get()
-    }
-
-    /// Its events: what happened to it since it was asked last.
-    pub fn take_causes(&mut self) -> SaCauses {
-        self.usage.take_news()
-    }
-
-    /// Arms its soft limit anew, at `soft`, which is below the hard one.
-    pub fn arm(&mut self, soft: u64) -> Result<(), Error> {
-        self.usage.arm(soft)
-    }
-
-    /// Protects a frame. Gives it, and its IV; a packet that is refused takes none, and is not to be sent.
-    pub fn protect(&mut self, frame: &[u8]) -> Result<(&[u8], u64), Status> {
-        let plain = parse_transmit(frame).map_err(|_| Status::NotIp)?;
-        let iv = self.held.lowest;
-        let following = iv.checked_add(1).ok_or(Status::SequenceExhausted)?;
-        let policy = match self.source_port {
-            SourcePort::Entropy => psp::SourcePort::Entropy,
-            SourcePort::PortsXor => psp::SourcePort::PortsXor,
-            SourcePort::Fixed(port) => psp::SourcePort::Fixed(port),
-            SourcePort::Table => psp::SourcePort::Table(&self.source_ports),
-        };
-        let source = policy.port(&plain, self.held.flow_hash(&plain));
-        let ports = Ports { source, destination: self.udp_port };
-        let per_packet = self.held.per_packet(&plain);
-        let held = &mut self.held;
-        Held::room(&mut held.work, frame, TAILROOM)?;
-        let mut room =
-            Room::new(&mut held.work, HEADROOM, HEADROOM + frame.len()).map_err(|_| Status::TooLong)?;
-        let parameters = &self.parameters;
-        let geometry = match &self.outer {
-            Some(outer) => {
-                let outer = &outer.of(&plain);
-                psp_transform::encapsulate_tunnel(&mut room, &plain, parameters, iv, ports, outer, per_packet)
-            }
-            None => psp_transform::encapsulate_transport(&mut room, &plain, parameters, iv, ports),
-        };
-        let geometry = geometry.map_err(form::refused)?;
-        self.usage.admit().map_err(|HardLimit| Status::HardLimit)?;
-        if !self.has_epoch {
-            return Err(Status::PspNoEpoch);
-        }
-        // From here on the IV counts as used.
-        held.lowest = following;
-        self.usage.count_packet();
-        self.usage.count_bytes(packet_bytes(&plain));
-        geometry.seal(&held.key, room.frame_mut()).map_err(|_| Status::TooLong)?;
-        let (start, length) = (room.headroom(), room.length());
-        Ok((held.work.get(start..start + length).ok_or(Status::TooLong)?, iv))
-    }
-}
-
 impl QueuePair {
     /// Protects a frame in software and copies it into a buffer, to be sent in clear. Gives its sequence number. A refused
     /// frame leaves the buffer empty.
@@ -474,19 +352,6 @@ impl QueuePair {
         let (protected, sequence) = sa.protect(frame).map_err(QueueError::Refused)?;
         self.fill(buffer, protected)?;
         Ok(sequence)
-    }
-
-    /// As [`Self::fill_protected`], for PSP. Gives the IV.
-    pub fn fill_psp_protected(
-        &self,
-        buffer: &mut TransmitBuffer,
-        frame: &[u8],
-        sa: &mut SoftwarePspSa,
-    ) -> Result<u64, QueueError> {
-        buffer.length = 0;
-        let (protected, iv) = sa.protect(frame).map_err(QueueError::Refused)?;
-        self.fill(buffer, protected)?;
-        Ok(iv)
     }
 }
 
@@ -508,7 +373,7 @@ fn exhausted(usage: &mut Usage) -> Status {
 }
 
 /// Bytes of an IP packet, without what is around it.
-fn packet_bytes(plain: &Plain) -> usize {
+pub(crate) fn packet_bytes(plain: &Plain) -> usize {
     plain.l3_end.saturating_sub(plain.l3_offset)
 }
 
@@ -523,11 +388,5 @@ fn is_address(address: IpAddr, plain: &Plain) -> bool {
 impl fmt::Debug for SoftwareSa {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "SoftwareSa(SPI {:#x}, redacted)", self.parameters.spi)
-    }
-}
-
-impl fmt::Debug for SoftwarePspSa {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "SoftwarePspSa(SPI {:#x}, redacted)", self.parameters.spi)
     }
 }

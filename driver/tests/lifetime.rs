@@ -340,7 +340,9 @@ fn a_pair_is_replaced_before_it_breaks() {
     let fake = Fake::new();
     let mut nic = open(&fake);
     let old = pair(&mut nic, 1);
-    let replacement = nic.replace_sas(old, SaPair::new(out(3), sa(Direction::In, 4))).unwrap();
+    // What a key was used for elsewhere is no use of the new SA.
+    let inbound = SaConfiguration { packets: 5, ..sa(Direction::In, 4) };
+    let replacement = nic.replace_sas(old, SaPair::new(out(3), inbound)).unwrap();
     // The new ones are there, the old inbound one too; nothing is protected by the old outbound one.
     assert_eq!(slots(&fake), [(1, 0x1002), (2, 0x1003), (3, 0x1004)]);
     assert!(matches!(nic.query_sa(old.outbound.unwrap()), Err(Error::UnknownSa)));

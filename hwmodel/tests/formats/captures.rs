@@ -169,7 +169,8 @@ fn captures_give_the_receive_buffer_back() {
 #[test]
 fn a_refused_packet_is_captured_as_the_host_gave_it_and_never_leaves() {
     let frame = tcp(false, &payload(100));
-    let cases: [(Status, u64, fn(&mut Psp, &[u8]) -> Status); 5] = [
+    type Send = fn(&mut Psp, &[u8]) -> Status;
+    let cases: [(Status, u64, Send); 5] = [
         (Status::BadPspKey, 1_000_000_000_000, |psp, frame| {
             psp.key[2] = 1;
             psp.send(frame, |control| control)
