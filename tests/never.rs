@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 1 | the same key and nonce encrypt two packets | `nonces` |
 //! | 2 | a packet meant to be encrypted leaves in clear; a clear one enters where an SA was due | `clear` |
-//! | 3 | one packet passes a hard limit | none yet: an SA has no limits but the end of its numbers (`nonces`) |
+//! | 3 | one packet passes a hard limit | `limits`; the end of the numbers is in `nonces` |
 //! | 4 | a replayed or unauthenticated packet reaches a receive queue marked good | `replay` |
 //! | 5 | a key byte can be read back, or stays behind | `keys` |
 //! | 6 | a stale SA reference encrypts or decrypts anything | `stale` |
@@ -17,21 +17,41 @@
 
 #[path = "never/clear.rs"]
 mod clear;
+#[path = "never/crash.rs"]
+mod crash;
+#[path = "never/events.rs"]
+mod events;
 #[path = "never/hostile.rs"]
 mod hostile;
 #[path = "never/hostile_admin.rs"]
 mod hostile_admin;
 #[path = "never/hostile_packets.rs"]
 mod hostile_packets;
+#[cfg(target_os = "linux")]
+#[path = "never/key_ends.rs"]
+mod key_ends;
+#[path = "never/key_nonces.rs"]
+mod key_nonces;
 #[path = "never/keys.rs"]
 mod keys;
+#[path = "never/limits.rs"]
+mod limits;
+#[cfg(target_os = "linux")]
+#[path = "never/memory.rs"]
+mod memory;
 #[path = "never/nonces.rs"]
 mod nonces;
 #[path = "never/raw.rs"]
 mod raw;
+#[path = "never/refused.rs"]
+mod refused;
 #[path = "never/replay.rs"]
 mod replay;
 #[path = "never/rig.rs"]
 mod rig;
+#[path = "never/staged.rs"]
+mod staged;
 #[path = "never/stale.rs"]
 mod stale;
+#[path = "never/stepped.rs"]
+mod stepped;

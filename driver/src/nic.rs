@@ -171,7 +171,7 @@ impl Nic {
                 result = outcome;
             }
         };
-        let running = !self.shared.closed.get();
+        let mut running = !self.shared.closed.get();
         let queues = self.shared.queues.take();
         if running {
             for queue in &queues {
@@ -184,6 +184,12 @@ impl Nic {
                 note(self.delete_sa(handle));
             }
             note(self.shared.write(CONTROL, Control::new()).map_err(Error::from));
+        }
+        if running && !self.handles().is_empty() {
+            // No command deletes these any more, so their keys go with a reset.
+            note(self.shared.host.reset().map_err(Error::from));
+            self.shared.closed.set(true);
+            running = false;
         }
         // What could not be deleted may have been used up to any sequence number.
         for handle in self.handles() {

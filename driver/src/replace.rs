@@ -4,9 +4,10 @@
 //! # use cryptonic_driver::{Error, Nic, SaConfiguration, SaHandle, SaPair};
 //! # fn example(nic: &mut Nic, old: SaPair<SaHandle>, new: SaPair<SaConfiguration>) -> Result<(), Error> {
 //! let replacement = nic.replace_sas(old, new)?;
-//! // From here on packets are protected by `replacement.sas`. The peer may still send by the old inbound SA …
+//! // From here on packets are protected by `replacement.sas`. What was given to queues before still leaves by the old
+//! // outbound SA, and the peer may still send by the old inbound SA …
 //! if nic.has_peer_switched(&replacement)? {
-//!     nic.finish_replacement(replacement)?; // … until it uses the new one.
+//!     nic.finish_replacement(replacement)?; // … until it uses the new one, and the queues are through.
 //! }
 //! # Ok(())
 //! # }
@@ -39,20 +40,18 @@ impl<T> SaPair<T> {
 
 /// A pair of SAs that took the place of another.
 #[derive(Debug, PartialEq, Eq)]
-#[must_use = "the old inbound SA opens packets until it is deleted"]
+#[must_use = "the old SAs stay in use until they are deleted"]
 pub struct Replacement {
     /// The new SAs.
     pub sas: SaPair<SaHandle>,
-    /// The old inbound SA, which goes on opening packets until [`Nic::finish_replacement`], or until it is deleted.
-    pub retired_inbound: Option<SaHandle>,
+    /// The old SAs, which protect what queues were given before and open what the peer still sends, until
+    /// [`Nic::finish_replacement`], or until they are deleted.
+    pub retired: SaPair<SaHandle>,
 }
 
 impl Nic {
-    /// Puts new SAs in the place of old ones, in the same directions. The new ones come into use as one. Then the old
-    /// outbound SA is deleted: when this returns nothing is protected by it any more, and packets of it that the device
-    /// had not begun end with [`crate::Status::StaleSa`]. The old inbound SA stays.
-    ///
-    /// A failure leaves everything as it was, as far as the device still answers.
+    /// Puts new SAs in the place of old ones, in the same directions. The new ones come into use as one; the old ones stay,
+    /// so that nothing that is under way is lost. A failure leaves everything as it was.
     pub fn replace_sas(
         &mut self,
         old: SaPair<SaHandle>,
@@ -77,15 +76,7 @@ impl Nic {
             outbound: if has_outbound { installed.next() } else { None },
             inbound: installed.next(),
         };
-        if let Some(outbound) = old.outbound
-            && let Err(error) = self.delete_sa(outbound)
-        {
-            for handle in sas.iter() {
-                let _ = self.delete_sa(*handle);
-            }
-            return Err(error);
-        }
-        Ok(Replacement { sas, retired_inbound: old.inbound })
+        Ok(Replacement { sas, retired: old })
     }
 
     /// Whether a packet came in by the new inbound SA: the peer protects by it, and after what it may still have under
@@ -97,10 +88,12 @@ impl Nic {
         }
     }
 
-    /// Deletes the old inbound SA. Gives the new ones.
+    /// Deletes the old SAs. Gives the new ones. Packets of the old outbound SA that the device has not begun by now end with
+    /// [`crate::Status::StaleSa`] and their buffers come back: a caller that wants to lose none takes the completions of
+    /// what it gave to its queues before the replacement first.
     pub fn finish_replacement(&mut self, replacement: Replacement) -> Result<SaPair<SaHandle>, Error> {
-        if let Some(inbound) = replacement.retired_inbound {
-            self.delete_sa(inbound)?;
+        for handle in replacement.retired.iter() {
+            self.delete_sa(*handle)?;
         }
         Ok(replacement.sas)
     }

@@ -1,6 +1,8 @@
 //! Security associations: installing, asking after, arming, deleting.
 
-use cryptonic_regs::admin::{Direction, InstalledSa as InstalledWord, Opcode, SaParameters, SaStateReply};
+use cryptonic_regs::admin::{
+    AdminStatus, Direction, InstalledSa as InstalledWord, Opcode, SaParameters, SaStateReply,
+};
 use cryptonic_regs::events::{EventCause, SLOT_SELECT, SLOT_STATUS, SlotState};
 
 use crate::admin::Request;
@@ -121,6 +123,9 @@ pub(crate) struct Wanted {
     lifetime: Lifetime,
 }
 
+/// How often a deletion is asked for whose outcome a restart of firmware leaves open.
+const DELETE_TRIES: u32 = 8;
+
 impl Nic {
     /// Installs an SA. Its key stays in no memory of the host; a key that was in use before is refused,
     /// unless the start sequence is above everything it may have been used for.
@@ -217,6 +222,8 @@ impl Nic {
             Err(error @ (Error::Refused { .. } | Error::AdminStopped | Error::Closed)) => {
                 self.undo(claims);
                 let number = match &error {
+                    // That firmware was started anew is the fault of none of them.
+                    Error::Refused { status: AdminStatus::Aborted, .. } => None,
                     Error::Refused { result, .. } => Some(*result as usize),
                     _ => None,
                 };
@@ -299,18 +306,22 @@ impl Nic {
     pub fn arm_sa(&mut self, handle: SaHandle, soft: u64) -> Result<(), Error> {
         let sa = self.installed(handle)?;
         Lifetime { soft: Some(soft), ..sa.lifetime }.check(0, 0)?;
+        let before = self.arming(handle)?;
         let arguments = [handle.argument(), soft];
         let outcome = self.admin.run(Request { arguments, ..Request::new(Opcode::SaArm) });
-        if let Err(error @ Error::Refused { .. }) = outcome {
-            return Err(error);
-        }
-        // After a failure the device may have armed it or not: then the next it tells decides.
-        let arming = match &outcome {
-            Ok(_) if self.information.capabilities.life.events() => {
-                self.shared.write(SLOT_SELECT, handle.index)?;
-                Some(self.shared.read(SLOT_STATUS)?.arming())
+        let (outcome, arming) = match outcome {
+            Ok(_) => (Ok(()), self.arming(handle)?),
+            // Firmware that is started anew under the command does not know what became of it; the slot does.
+            Err(error @ Error::Refused { status: AdminStatus::Aborted, .. }) => {
+                let arming = self.arming(handle)?;
+                if arming == before {
+                    return Err(error);
+                }
+                (Ok(()), arming)
             }
-            _ => None,
+            Err(error @ Error::Refused { .. }) => return Err(error),
+            // The device may have armed it or not: the next it tells decides.
+            Err(error) => (Err(error), None),
         };
         let mut slots = self.shared.slots.borrow_mut();
         let batches = slots.batches();
@@ -318,7 +329,16 @@ impl Nic {
             sa.told.arm(arming, batches);
             sa.lifetime.soft = Some(soft);
         }
-        outcome.map(drop)
+        outcome
+    }
+
+    /// How often the device says that an SA was armed, if it can say.
+    fn arming(&self, handle: SaHandle) -> Result<Option<u8>, Error> {
+        if !self.information.capabilities.life.events() {
+            return Ok(None);
+        }
+        self.shared.write(SLOT_SELECT, handle.index)?;
+        Ok(Some(self.shared.read(SLOT_STATUS)?.arming()))
     }
 
     /// Deletes an SA, expired or not. When this returns, no packet uses it any more and the device has zeroised its key.
@@ -327,8 +347,7 @@ impl Nic {
         let last = self.query_sa(handle).ok().map(|state| state.sequence);
         // Packets may take numbers between that query and the deletion: at most those under way.
         let under_way: u64 = self.shared.queues.borrow().iter().map(|queue| queue.in_flight()).sum();
-        let arguments = [handle.argument(), 0];
-        let outcome = self.admin.run(Request { arguments, ..Request::new(Opcode::SaDelete) });
+        let outcome = self.command_delete(handle);
         if let Err(error @ Error::Refused { .. }) = outcome {
             return Err(error);
         }
@@ -340,11 +359,30 @@ impl Nic {
             _ if outcome.is_err() => None,
             Numbers::Sequence(start) => used_up_to(start, under_way),
             Numbers::Received(start) => used_up_to(start, 0),
-            // No packet uses the key any more, so every IV was below what the clock says now.
-            Numbers::Clock => self.iv_clock_picoseconds().ok(),
+            // The clock is ahead of every IV but those that a test took from ahead of the clock.
+            Numbers::Clock => {
+                let used = used_up_to(0, under_way).and_then(|used| used.checked_add(1));
+                self.iv_clock_picoseconds().ok().zip(used).map(|(clock, used)| clock.max(used))
+            }
         };
         self.ledger.retire(fingerprint, lowest);
         outcome.map(drop)
+    }
+
+    /// Firmware that is started anew under a deletion completes it as `aborted`, whether or not the SA is gone by then: only
+    /// asking again tells, and an SA that the device does not have is deleted.
+    fn command_delete(&mut self, handle: SaHandle) -> Result<u64, Error> {
+        let arguments = [handle.argument(), 0];
+        let mut outcome = Ok(0);
+        for _ in 0..DELETE_TRIES {
+            outcome = self.admin.run(Request { arguments, ..Request::new(Opcode::SaDelete) });
+            match outcome {
+                Err(Error::Refused { status: AdminStatus::Aborted, .. }) => {}
+                Err(Error::Refused { status: AdminStatus::NoSuchSa, .. }) => return Ok(0),
+                _ => break,
+            }
+        }
+        outcome
     }
 
     /// What the driver knows of an SA that is installed.

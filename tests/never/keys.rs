@@ -122,94 +122,14 @@ fn no_debug_text_shows_a_key_or_a_salt() {
     }
 }
 
-/// Search of this process's memory, by way of /proc/self/mem.
 #[cfg(target_os = "linux")]
-mod memory {
-    use std::fs::{File, read_to_string};
-    use std::os::unix::fs::FileExt;
-
+mod behind {
     use cryptonic_regs::bar0::QueueControl;
     use cryptonic_regs::descriptor::{Security, TransmitPsp};
 
     use super::*;
+    use crate::memory::{Inverted, assert_gone, search};
     use crate::raw::{RawQueue, control};
-
-    /// Secrets are kept inverted, so that the search does not find its own needle.
-    pub struct Inverted(Vec<u8>);
-
-    impl Inverted {
-        fn of(seed: u8, length: usize) -> Inverted {
-            Inverted((0..length).map(|index| !((index as u8).wrapping_mul(37) ^ seed ^ 0x5c)).collect())
-        }
-
-        /// Gives the bytes to `work` and wipes them.
-        fn with<T>(&self, work: impl FnOnce(&[u8]) -> T) -> T {
-            let mut bytes = zeroizing(self.0.len());
-            bytes.iter_mut().zip(&self.0).for_each(|(byte, inverted)| *byte = !inverted);
-            let result = work(&bytes);
-            wipe(&mut bytes);
-            result
-        }
-    }
-
-    fn zeroizing(length: usize) -> Vec<u8> {
-        vec![0; length]
-    }
-
-    fn wipe(bytes: &mut [u8]) {
-        bytes.fill(0);
-        std::hint::black_box(bytes);
-    }
-
-    /// Where copies of a secret are.
-    #[derive(Debug, Default, PartialEq, Eq)]
-    pub struct Found {
-        /// On a heap, in shared memory, in static data.
-        pub elsewhere: usize,
-        /// On the stack of this thread.
-        pub stack: usize,
-    }
-
-    /// Places that hold these bytes, given inverted.
-    pub fn search(inverted: &[u8]) -> Found {
-        const STEP: usize = 1 << 16;
-        let memory = File::open("/proc/self/mem").expect("Linux");
-        let mut window = vec![0_u8; STEP + 64];
-        let own = window.as_ptr() as u64;
-        let here = &raw const inverted as u64;
-        let mut found = Found::default();
-        for line in read_to_string("/proc/self/maps").expect("Linux").lines() {
-            let mut fields = line.split_whitespace();
-            let (start, end) = fields.next().and_then(|range| range.split_once('-')).expect("a range");
-            let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).expect("an address"));
-            if !fields.next().is_some_and(|access| access.starts_with("rw")) || line.contains("[vvar") {
-                continue;
-            }
-            for from in (start..end).step_by(STEP) {
-                let length = window.len().min((end - from) as usize);
-                let window = &mut window[..length];
-                if memory.read_exact_at(window, from).is_err() {
-                    continue;
-                }
-                for at in 0..length.saturating_sub(inverted.len() - 1).min(STEP) {
-                    let address = from + at as u64;
-                    if window[at] == !inverted[0]
-                        && window[at..].iter().zip(inverted).all(|(a, b)| *a == !*b)
-                        && !(own..own + (STEP + 64) as u64).contains(&address)
-                    {
-                        if (start..end).contains(&here) { found.stack += 1 } else { found.elsewhere += 1 }
-                    }
-                }
-            }
-        }
-        wipe(&mut window);
-        found
-    }
-
-    fn assert_gone(secret: &Inverted, when: &str) {
-        let found = search(&secret.0[..16]);
-        assert_eq!(found, Found::default(), "{when}");
-    }
 
     /// How an SA's life ends.
     #[derive(Clone, Copy, Debug)]

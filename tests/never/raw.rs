@@ -65,6 +65,13 @@ impl RawQueue {
         assert!(self.status().enabled());
     }
 
+    /// Turns the queue pair off and takes its memory back.
+    pub fn turn_off(&self) {
+        self.control(QueueControl::new());
+        self.status();
+        self.host.dma_unmap(self.iova).expect("unmap");
+    }
+
     pub fn control(&self, control: QueueControl) {
         let offset = bar0::QUEUE_CONTROL.offset + self.index * bar0::QUEUE_PAIR_STRIDE;
         self.host.write32(Bar::Bar0, offset, control.into_bits()).expect("write");

@@ -98,11 +98,15 @@ pub fn guarded() -> QueuePairOptions {
 
 impl End {
     pub fn new(world: &World, parameters: &Parameters) -> End {
+        End::with_queue(world, parameters, guarded())
+    }
+
+    pub fn with_queue(world: &World, parameters: &Parameters, queue: QueuePairOptions) -> End {
         let id = world.add_nic(parameters).expect("parameters in range");
         let ledger = KeyLedger::new();
         let wire = Wire::on(world, id);
         let mut nic = open(world, id, &ledger);
-        let queue = nic.create_queue_pair(guarded()).expect("queue pair");
+        let queue = nic.create_queue_pair(queue).expect("queue pair");
         End { id, nic, queue, ledger, wire }
     }
 
@@ -182,6 +186,43 @@ pub fn send_on(queue: &mut QueuePair, frame: &[u8], protection: Protection) -> T
     done[0]
 }
 
+/// Sends frames as fast as the ring takes them and gives the end of each, in their order.
+pub fn send_all(queue: &mut QueuePair, frames: &[Vec<u8>], protection: Protection) -> Vec<Transmitted> {
+    let (mut batch, mut done) = (vec![], vec![]);
+    let mut frames = frames.iter();
+    loop {
+        while batch.len() < 64
+            && let Some(frame) = frames.next()
+        {
+            batch.push(packet_of(queue, frame, protection));
+        }
+        if batch.is_empty() {
+            break;
+        }
+        while queue.transmit_space() == 0 {
+            queue.relax();
+            queue.completed(&mut done).expect("completed");
+        }
+        queue.transmit(&mut batch).expect("transmit");
+        queue.completed(&mut done).expect("completed");
+    }
+    queue.drain(queue.time() + Time::from_milliseconds(10), &mut done).expect("drains");
+    done
+}
+
+/// A packet with a completion of its own.
+pub fn packet_of(queue: &mut QueuePair, frame: &[u8], protection: Protection) -> TransmitPacket {
+    let mut buffer = queue.take_buffer().expect("a buffer");
+    queue.fill(&mut buffer, frame).expect("fits");
+    TransmitPacket { report: true, ..TransmitPacket::new(buffer, protection, 7) }
+}
+
+/// Bytes of a frame's IP packet, by its own header.
+pub fn ip_bytes(frame: &[u8]) -> u64 {
+    let field = |at: usize| u64::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    if frame[14] >> 4 == 4 { field(16) } else { 40 + field(18) }
+}
+
 /// Two NICs on one cable.
 pub fn pair() -> (World, End, End) {
     pair_with(&Parameters::default())
@@ -218,6 +259,17 @@ pub fn tcp6(payload: &[u8]) -> Vec<u8> {
     built(|frame| builder.write(frame, payload).expect("a vector takes all"))
 }
 
+/// A TCP packet over IPv4 with so many bytes of the marker.
+pub fn tcp(bytes: usize) -> Vec<u8> {
+    let mut frame = vec![];
+    etherparse::PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+        .ipv4([10, 0, 0, 1], [10, 1, 0, 2], 64)
+        .tcp(1234, 5678, 1, 1024)
+        .write(&mut frame, &marked(bytes))
+        .expect("a vector takes all");
+    frame
+}
+
 fn built(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut frame = vec![];
     write(&mut frame);
@@ -246,6 +298,19 @@ pub fn esp(direction: Direction, mode: Mode, key: u8) -> SaConfiguration {
             0x1000 + u32::from(key),
         )
     }
+}
+
+/// An ESP SA of a test with many: number, key and SPI stand for each other.
+pub fn esp_number(direction: Direction, mode: Mode, number: u32) -> SaConfiguration {
+    SaConfiguration { key: key_number(number), spi: 0x1_0000 + number, ..esp(direction, mode, 0) }
+}
+
+/// A key of 16 bytes that no other number has.
+pub fn key_number(number: u32) -> SecretKey {
+    let mut chance = Chance::new(u64::from(number) | 1 << 40);
+    let mut key = chance.bytes(16);
+    key[..4].copy_from_slice(&number.to_be_bytes());
+    SecretKey::new(&key).expect("16 bytes")
 }
 
 /// Device keys of a test.

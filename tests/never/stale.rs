@@ -1,14 +1,16 @@
 //! 6. A stale SA reference, deleted or replaced, never encrypts or decrypts anything.
 
-use cryptonic_driver::{Direction, Error, Mode, Protection, SaHandle, Status, Time};
-use cryptonic_hwmodel::Parameters;
+use cryptonic_driver::{Direction, Error, Mode, Protection, QueueError, SaHandle, Status, Time};
+use cryptonic_hwmodel::{Parameters, World};
+use cryptonic_regs::descriptor::{Security, TransmitSa};
 
-use crate::rig::{End, apart, drain, esp, marked, pair_with, put_on, udp};
+use crate::raw::{RawQueue, control};
+use crate::rig::{End, apart, drain, esp, marked, packet_of, pair_with, put_on, udp};
 
 /// A device with one SA slot, so that a new SA takes the place of the one before.
 fn one_slot() -> Parameters {
     let mut parameters = Parameters::default();
-    parameters.capacity.sa_slots = 1;
+    (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots) = (1, 1);
     parameters
 }
 
@@ -16,6 +18,20 @@ fn assert_stale(end: &mut End, handle: SaHandle, what: &str) {
     let before = end.wire.frames().len();
     assert_eq!(end.send(&udp(&marked(64)), Protection::Sa(handle)).status, Status::StaleSa, "{what}");
     assert_eq!(end.wire.frames().len(), before, "{what}: nothing leaves");
+}
+
+/// As [`assert_stale`], of a host without a driver's care.
+fn assert_stale_by_hand(world: &World, end: &End, handle: SaHandle, what: &str) {
+    let mut queue = RawQueue::new(world, end.id, 5, 32, false);
+    let frame = udp(&marked(64));
+    let at = queue.frame(&frame);
+    let name = TransmitSa::new().with_index(handle.index).with_generation(handle.generation);
+    let control = control(frame.len(), Security::Sa).into_bits();
+    let words = [at, control, name.into_bits(), frame.len() as u64, 0, 0, 0, 0];
+    let before = end.wire.frames().len();
+    assert_eq!(queue.send(words), Some(Status::StaleSa), "{what}");
+    assert_eq!(end.wire.frames().len(), before, "{what}: nothing leaves");
+    queue.turn_off();
 }
 
 #[test]
@@ -41,11 +57,15 @@ fn a_reference_to_a_deleted_or_replaced_sa_protects_nothing() {
     // And over a reset: the new SA in the slot has a generation that none had before.
     let mut a = a.reopen(&world);
     for handle in &old {
-        assert_stale(&mut a, *handle, "from before the reset, slot empty");
+        assert_stale_by_hand(&world, &a, *handle, "from before the reset, slot empty");
     }
     let next = a.nic.install_sa(esp(Direction::Out, Mode::Tunnel, 0x61)).expect("install");
     for handle in &old {
-        assert_stale(&mut a, *handle, "from before the reset, slot taken");
+        assert_stale_by_hand(&world, &a, *handle, "from before the reset, slot taken");
+        // The driver itself does not take them any more.
+        let mut packet = vec![packet_of(&mut a.queue, &udp(&marked(64)), Protection::Sa(*handle))];
+        assert!(matches!(a.queue.transmit(&mut packet), Err(QueueError::ForeignSa)));
+        a.queue.give_back(packet.remove(0).buffer).expect("back");
     }
     assert_eq!(a.send(&udp(&marked(64)), Protection::Sa(next)).status, Status::Ok);
     assert!(!a.wire.shows_marker());
