@@ -167,7 +167,7 @@ impl Rekeying {
         let world = World::new(1);
         // With few slots firmware is soon there again after a crash.
         let mut parameters = Parameters::default();
-        (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots) = (16, 8);
+        parameters.capacity.sa_slots = 16;
         let ids = [(); 2].map(|()| world.add_nic(&parameters).expect("in range"));
         world.connect(ids[0], ids[1], Time::from_nanoseconds(500));
         let ends = [End::new(&world, ids[0], true), End::new(&world, ids[1], false)];

@@ -32,7 +32,7 @@ struct Rig {
 impl Rig {
     fn new() -> Rig {
         let mut parameters = Parameters::default();
-        (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots) = (8, 4);
+        parameters.capacity.sa_slots = 8;
         let world = World::new(1);
         let id = world.add_nic(&parameters).expect("in range");
         let ledger = KeyLedger::new();

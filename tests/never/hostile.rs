@@ -587,7 +587,7 @@ fn the_smallest_device_serves_and_refuses() {
     within(LIMIT, "smallest".into(), || {
         let mut parameters = Parameters::default();
         parameters.capacity.queue_pairs = 1;
-        (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots) = (2, 1);
+        parameters.capacity.sa_slots = 2;
         let world = World::new(1);
         let id = world.add_nic(&parameters).expect("in range");
         let wire = Wire::on(&world, id);

@@ -188,7 +188,7 @@ fn no_nonce_comes_twice_in_the_life_of_a_device_whose_keys_come_and_go() {
         let mut chance = Chance::new(seed);
         let mut parameters = Parameters::preset(preset).expect("a preset");
         // Firmware looks at few slots after a crash, and is soon there again.
-        (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots) = (64, 32);
+        parameters.capacity.sa_slots = 64;
         let world = World::new(seed);
         let id = world.add_nic(&parameters).expect("in range");
         let wire = Wire::on(&world, id);

@@ -59,7 +59,7 @@ fn limits_that_contradict_themselves_are_refused_and_nothing_changes() {
 #[test]
 fn a_table_that_is_full_of_a_kind_refuses_that_kind_alone() {
     let mut parameters = Parameters::default();
-    (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots) = (6, 4);
+    (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots_percent) = (6, 66);
     let world = World::new(1);
     let mut a = End::new(&world, &parameters);
     let packets = Lifetime::packets(None, Some(9));

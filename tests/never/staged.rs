@@ -23,7 +23,7 @@ const NOTICE: Time = Time::from_nanoseconds(1_500);
 /// A device with few slots, whose firmware is soon there again after a crash.
 fn small() -> Parameters {
     let mut parameters = Parameters::default();
-    (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots) = (8, 4);
+    parameters.capacity.sa_slots = 8;
     parameters
 }
 

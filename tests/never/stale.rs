@@ -10,7 +10,7 @@ use crate::rig::{End, apart, drain, esp, marked, packet_of, pair_with, put_on, u
 /// A device with one SA slot, so that a new SA takes the place of the one before.
 fn one_slot() -> Parameters {
     let mut parameters = Parameters::default();
-    (parameters.capacity.sa_slots, parameters.capacity.sa_packet_slots) = (1, 1);
+    parameters.capacity.sa_slots = 1;
     parameters
 }
 

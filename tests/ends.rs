@@ -1,0 +1,112 @@
+//! Lifetimes on the command line: `pcap` stops at the hard limit and carries on what is used, `run` rekeys at the soft one.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const TUNNEL: &str = "examples/esp-tunnel.toml";
+const MIXED: &str = "tests/vectors/captures/mixed.pcap";
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cryptonic")).args(arguments).output().expect("the command line runs")
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("one JSON object")
+}
+
+fn name(path: &Path) -> &str {
+    path.to_str().expect("a name in UTF-8")
+}
+
+/// The first SA of the example with a lifetime; it takes every IPv4 packet of its networks.
+fn with_lifetime(lifetime: &str) -> String {
+    let text = fs::read_to_string(TUNNEL).expect("the example");
+    text.replacen("direction = \"out\"", &format!("direction = \"out\"\nlifetime = {lifetime}"), 1)
+}
+
+#[test]
+fn exactly_as_many_packets_as_the_hard_limit_says_are_protected() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let (sa, out, next) =
+        (folder.path().join("sa.toml"), folder.path().join("out.pcap"), folder.path().join("next.toml"));
+    let whole = json(&["pcap", "--sa", TUNNEL, MIXED, name(&out), "--json"]);
+    let protected = whole["verdicts"]["protected"].as_u64().expect("a count");
+    for limit in [1, 2, 3] {
+        fs::write(&sa, with_lifetime(&format!("{{ kind = \"count\", hard = {limit} }}"))).expect("a file");
+        let some = json(&["pcap", "--sa", name(&sa), MIXED, name(&out), "--sa-out", name(&next), "--json"]);
+        let refused = some["verdicts"]["hard_limit"].as_u64().expect("a count");
+        assert_eq!(some["verdicts"]["protected"].as_u64(), Some(protected - refused), "{some}");
+        let life = &some["lifetimes"][0];
+        assert_eq!((life["used"].as_u64(), life["state"].as_str()), (Some(limit), Some("expired")), "{some}");
+        // What is used is used: the next run has nothing left.
+        let ended = run(&["pcap", "--sa", name(&next), MIXED, name(&out)]);
+        assert_eq!(ended.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("the SA has ended"));
+    }
+}
+
+#[test]
+fn what_is_used_of_a_lifetime_carries_on() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let (sa, out, next) =
+        (folder.path().join("sa.toml"), folder.path().join("out.pcap"), folder.path().join("next.toml"));
+    fs::write(&sa, with_lifetime("{ kind = \"bytes\", soft = 100, hard = 100000000 }")).expect("a file");
+    let first = json(&["pcap", "--sa", name(&sa), MIXED, name(&out), "--sa-out", name(&next), "--json"]);
+    let used = |object: &Value| object["lifetimes"][0]["used"].as_u64().expect("a count");
+    assert_eq!(first["lifetimes"][0]["state"], "soft", "{first}");
+    assert_eq!(first["lifetimes"][0]["unit"], "bytes");
+    let second = json(&["pcap", "--sa", name(&next), MIXED, name(&out), "--json"]);
+    assert_eq!(used(&second), 2 * used(&first), "the same packets again");
+}
+
+#[test]
+fn a_run_rekeys_under_traffic_and_loses_nothing() {
+    let object = json(&["run", "--workload", "examples/rekey.toml", "--packets", "120000", "--json"]);
+    let number = |key: &str| object[key].as_u64().unwrap_or_else(|| panic!("{key}: {object}"));
+    assert_eq!(number("packets_verified"), 120_000);
+    assert_eq!((number("mismatches"), number("lost_without_reason")), (0, 0));
+    assert_eq!(object["drops"], serde_json::json!({}), "no packet met a hard limit");
+    // Five of six packets are of SAs with limits: 10 lanes of 5 000 packets or 3 MB each.
+    assert!(number("rekeys") >= 20, "{}", number("rekeys"));
+    let plain = json(&["run", "--packets", "2000", "--json"]);
+    assert_eq!(plain["rekeys"], Value::Null, "nothing has limits");
+}
+
+#[test]
+fn without_time_to_rekey_the_hard_limit_drops_with_its_reason() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let workload = folder.path().join("tight.toml");
+    let flow =
+        "[[flow]]\nprotection = \"esp-tunnel\"\nlifetime = { kind = \"count\", soft = 999, hard = 1000 }\n";
+    fs::write(&workload, flow).expect("a file");
+    let object = json(&["run", "--workload", name(&workload), "--packets", "20000", "--json"]);
+    let refused = object["drops"]["hard_limit"].as_u64().expect("packets met the limit");
+    let stale = object["drops"]["stale_sa"].as_u64().unwrap_or(0);
+    assert_eq!(object["packets_verified"].as_u64(), Some(20_000 - refused - stale), "{object}");
+    assert_eq!(object["lost_without_reason"], 0);
+}
+
+#[test]
+fn a_lifetime_that_cannot_be_names_its_line() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let workload = folder.path().join("bad.toml");
+    for (lifetime, says) in [
+        ("{ kind = \"count\", hard = 5 }", "has soft"),
+        ("{ kind = \"count\", soft = 5, hard = 5 }", "not below the hard limit"),
+        ("{ kind = \"count\", soft = 0, hard = 5 }", "1 to"),
+        ("{ kind = \"packets\", soft = 1 }", "count"),
+        ("{ kind = \"count\", soft = 1, used = 1 }", "nothing used"),
+    ] {
+        let text = format!("[[flow]]\nprotection = \"esp-tunnel\"\nlifetime = {lifetime}\n");
+        fs::write(&workload, text).expect("a file");
+        let output = run(&["run", "--workload", name(&workload)]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{lifetime}");
+        assert!(error.contains("bad.toml:3") && error.contains(says), "{lifetime}: {error}");
+    }
+}
