@@ -172,13 +172,14 @@ impl Report {
         )?;
         writeln!(out)?;
         let widest = self.flows.iter().map(|flow| flow.name.len()).max().unwrap_or(0).max(4);
+        let longest = self.flows.iter().map(|flow| flow.protection.len()).max().unwrap_or(0).max(44);
         let header =
-            format!("  {:<widest$}  {:<44} {:>12} {:>12}", "flow", "protected by", "sent", "verified");
+            format!("  {:<widest$}  {:<longest$} {:>12} {:>12}", "flow", "protected by", "sent", "verified");
         writeln!(out, "{}", paint.dim(&header))?;
         for flow in &self.flows {
             writeln!(
                 out,
-                "  {:<widest$}  {:<44} {:>12} {:>12}",
+                "  {:<widest$}  {:<longest$} {:>12} {:>12}",
                 flow.name,
                 flow.protection,
                 grouped(flow.sent),
