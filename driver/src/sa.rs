@@ -369,16 +369,24 @@ impl Nic {
         outcome.map(drop)
     }
 
-    /// Firmware that is started anew under a deletion completes it as `aborted`, whether or not the SA is gone by then: only
-    /// asking again tells, and an SA that the device does not have is deleted.
+    /// Firmware that is started anew under a deletion completes it as `aborted`, whether or not the SA is gone by then. Only
+    /// asking again tells: an SA that the device then does not have is deleted.
     fn command_delete(&mut self, handle: SaHandle) -> Result<u64, Error> {
         let arguments = [handle.argument(), 0];
         let mut outcome = Ok(0);
         for _ in 0..DELETE_TRIES {
             outcome = self.admin.run(Request { arguments, ..Request::new(Opcode::SaDelete) });
             match outcome {
-                Err(Error::Refused { status: AdminStatus::Aborted, .. }) => {}
-                Err(Error::Refused { status: AdminStatus::NoSuchSa, .. }) => return Ok(0),
+                Err(Error::Refused { status: AdminStatus::Aborted, .. }) => {
+                    if let Some(sa) = self.shared.slots.borrow_mut().get_mut(handle) {
+                        sa.may_be_deleted = true;
+                    }
+                }
+                Err(Error::Refused { status: AdminStatus::NoSuchSa, .. })
+                    if self.installed(handle)?.may_be_deleted =>
+                {
+                    return Ok(0);
+                }
                 _ => break,
             }
         }
@@ -402,6 +410,7 @@ impl Wanted {
             cookie: self.parameters.names.cookie(),
             lifetime: self.lifetime,
             told: Told::default(),
+            may_be_deleted: false,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(crate) struct InstalledSa {
     pub(crate) cookie: u32,
     pub(crate) lifetime: Lifetime,
     pub(crate) told: Told,
+    /// Firmware was started anew under a deletion.
+    pub(crate) may_be_deleted: bool,
 }
 
 /// Where the numbers that a key must not meet twice come from.

@@ -212,8 +212,9 @@ fn a_reply_that_cannot_be_true_is_an_anomaly_and_the_keys_are_spent() {
                 lie(reply);
             }
         }));
-        let limited = |number| SaConfiguration { lifetime: Lifetime::packets(None, Some(9)), ..out(number) };
-        let outcome = nic.install_sas(vec![limited(1), limited(2)]);
+        // Where there is no limit, a slot of the other kind would do.
+        let limited = SaConfiguration { lifetime: Lifetime::packets(None, Some(9)), ..out(2) };
+        let outcome = nic.install_sas(vec![out(1), limited]);
         assert!(
             matches!(outcome, Err(Error::Anomaly { anomaly: AdminAnomaly::Reply, .. })),
             "{name}: {outcome:?}"

@@ -315,6 +315,7 @@ fn nothing_that_a_stalled_firmware_staged_is_ever_usable() {
                 other.inject(id, &frames[0]);
             }
         });
+        world.record_drops(id);
         let batch = vec![
             esp_number(Direction::In, Mode::Tunnel, number),
             esp_number(Direction::Out, Mode::Tunnel, 20_000 + number),
@@ -328,6 +329,11 @@ fn nothing_that_a_stalled_firmware_staged_is_ever_usable() {
             Err(Error::Deadline { .. }) => {}
             Err(error) => panic!("{error}"),
         }
+        let drops = world.take_drops(id);
+        assert!(
+            drops.len() > 100 && drops.iter().all(|status| *status == Status::NoSa),
+            "{stall}: {drops:?}"
+        );
         // The driver has reset the device: nobody knows what it would have made of it.
         assert!(queue.receive(&mut received, 8).is_err() && received.is_empty());
         drop((queue, nic));

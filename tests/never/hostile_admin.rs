@@ -1,19 +1,24 @@
 //! 7, continued: a malicious host at the admin queue.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use cryptonic_driver::Host;
 use cryptonic_hwmodel::{NicId, Parameters, World};
 use cryptonic_pci::{Bar, DmaAccess, SharedMemory, Time};
 use cryptonic_regs::admin::{
-    Command, CommandHead, CommandLengths, Opcode, SaForm, SaNames, SaParameters, SaWindow, SecretWord,
+    AdminCompletionEnd, Command, CommandHead, CommandLengths, Opcode, SaForm, SaLifetime, SaNames,
+    SaParameters, SaWindow, SecretWord,
 };
 use cryptonic_regs::bar0::{self, AdminControl};
+use cryptonic_regs::events::{SLOT_GENERATION, SLOT_SELECT};
 
 use crate::hostile::{IOVA, LIMIT, address, assert_serves_again, bus_master, value, within};
 use crate::rig::{Chance, cases};
 
 /// An admin queue driven by hand.
-struct RawAdmin {
-    host: Box<dyn Host>,
+pub struct RawAdmin {
+    pub host: Box<dyn Host>,
     memory: SharedMemory,
     producer: u32,
 }
@@ -21,9 +26,10 @@ struct RawAdmin {
 const ADMIN_SLOTS_LOG2: u8 = 4;
 const ADMIN_COMPLETIONS: u64 = 0x1000;
 const ADMIN_BLOCK: u64 = 0x2000;
+const ADMIN_REPLY: u64 = 0x3800;
 
 impl RawAdmin {
-    fn new(world: &World, id: NicId) -> RawAdmin {
+    pub fn new(world: &World, id: NicId) -> RawAdmin {
         let host = world.host(id);
         let memory = SharedMemory::new(0x4000).expect("memory");
         host.dma_map(&memory, IOVA, DmaAccess::DeviceReadsAndWrites).expect("map");
@@ -68,12 +74,42 @@ impl RawAdmin {
     }
 }
 
+impl RawAdmin {
+    /// Has these SAs installed as one. Gives status, result and what was installed.
+    pub fn install(&mut self, world: &World, sas: &[SaParameters]) -> (u16, u64, Vec<u64>) {
+        for (place, word) in sas.iter().flat_map(|sa| sa.to_words()).enumerate() {
+            self.memory.write_word(ADMIN_BLOCK as usize + place * 8, word).expect("in range");
+        }
+        self.memory.zeroise(ADMIN_REPLY as usize, sas.len() * 8).expect("in range");
+        let command = Command {
+            head: CommandHead::new().with_opcode(Opcode::SaInstall.number() as u16),
+            parameter_address: IOVA + ADMIN_BLOCK,
+            reply_address: IOVA + ADMIN_REPLY,
+            lengths: CommandLengths::new()
+                .with_parameter_bytes((sas.len() * SaParameters::BYTES) as u32)
+                .with_reply_bytes(sas.len() as u32 * 8),
+            argument_0: sas.len() as u64,
+            ..Command::default()
+        };
+        let slot = self.producer as usize % (1 << ADMIN_SLOTS_LOG2);
+        self.put(&command.to_words());
+        self.ring();
+        world.drain();
+        let [result, end] = self.completions()[slot];
+        let reply = (0..sas.len())
+            .map(|place| self.memory.read_word(ADMIN_REPLY as usize + place * 8).expect("in range"));
+        (AdminCompletionEnd::from_bits(end).status(), result, reply.collect())
+    }
+}
+
 /// SA parameters that are nearly right.
 fn parameters(chance: &mut Chance) -> [u64; SaParameters::WORDS] {
     let incoming = chance.one_in(2);
     let tunnel = chance.one_in(2);
     let esn = chance.one_in(2);
     let outer = !incoming && tunnel;
+    let limit = |chance: &mut Chance| if chance.one_in(3) { 0 } else { chance.below(5) };
+    let (soft, hard) = (limit(chance), limit(chance));
     let mut words = SaParameters {
         form: SaForm::new()
             .with_direction(u8::from(incoming))
@@ -96,6 +132,14 @@ fn parameters(chance: &mut Chance) -> [u64; SaParameters::WORDS] {
         }),
         tunnel_source_1: if outer { 0x0100_000a << 32 } else { 0 },
         tunnel_destination_1: if outer { 0x0200_000a << 32 } else { 0 },
+        lifetime: SaLifetime::new()
+            .with_kind(1 + chance.below(2) as u8)
+            .with_no_soft_limit(soft == 0)
+            .with_no_hard_limit(hard == 0),
+        soft_limit: soft,
+        hard_limit: hard,
+        packets: chance.below(4),
+        bytes: chance.below(4),
         key_0: SecretWord::from(chance.word()),
         key_1: SecretWord::from(chance.word()),
         salt: SecretWord::from(chance.below(1 << 32)),
@@ -110,7 +154,9 @@ fn parameters(chance: &mut Chance) -> [u64; SaParameters::WORDS] {
 
 #[test]
 fn random_admin_commands() {
+    let installed = Arc::new(AtomicU64::new(0));
     for seed in 0..cases(30) {
+        let installed = installed.clone();
         within(LIMIT, format!("admin commands, seed {seed}"), move || {
             let mut chance = Chance::new(seed);
             let world = World::new(seed);
@@ -118,18 +164,22 @@ fn random_admin_commands() {
             let mut admin = RawAdmin::new(&world, id);
             world.drain();
             for _ in 0..400 {
-                for (index, word) in parameters(&mut chance).into_iter().enumerate() {
+                let count = 1 + chance.below(3);
+                let blocks = (0..count).flat_map(|_| parameters(&mut chance)).collect::<Vec<_>>();
+                for (index, word) in blocks.into_iter().enumerate() {
                     admin.memory.write_word(ADMIN_BLOCK as usize + index * 8, word).expect("in range");
                 }
                 let opcode = chance.pick(Opcode::ALL).number() as u16;
+                let install = opcode == Opcode::SaInstall.number() as u16;
                 let argument = match chance.below(4) {
+                    _ if install && !chance.one_in(8) => count,
                     0 => chance.word(),
                     1 => chance.below(3000),
                     2 => chance.below(4) << 32 | chance.below(64),
                     _ => 0,
                 };
                 let takes = matches!(opcode, 0x10 | 0x22);
-                let gives = matches!(opcode, 0x01 | 0x02 | 0x12 | 0x20);
+                let gives = matches!(opcode, 0x01 | 0x02 | 0x10 | 0x12 | 0x20);
                 let mut words = Command {
                     head: CommandHead::new().with_opcode(opcode).with_identifier(admin.producer as u16),
                     parameter_address: if takes { IOVA + ADMIN_BLOCK } else { 0 },
@@ -138,12 +188,13 @@ fn random_admin_commands() {
                         .with_parameter_bytes(if opcode == 0x22 {
                             64
                         } else if takes {
-                            144
+                            count as u32 * SaParameters::BYTES as u32
                         } else {
                             0
                         })
                         .with_reply_bytes(if gives { 0x2000 } else { 0 }),
                     argument_0: argument,
+                    argument_1: if opcode == Opcode::SaArm.number() as u16 { chance.below(6) } else { 0 },
                     ..Command::default()
                 }
                 .to_words();
@@ -180,6 +231,12 @@ fn random_admin_commands() {
                 }
                 if chance.one_in(3) {
                     world.drain();
+                    // The generation of slot 0 or of the first byte-based one tells that something was installed.
+                    for slot in [0, 1024] {
+                        admin.host.write32(Bar::Bar0, SLOT_SELECT.offset, slot).expect("write");
+                        let generation = admin.host.read32(Bar::Bar0, SLOT_GENERATION.offset).expect("read");
+                        installed.fetch_add(u64::from(generation != 0), Ordering::Relaxed);
+                    }
                 }
                 if admin.host.read32(Bar::Bar0, bar0::ADMIN_STATUS.offset).expect("read") != 1 {
                     admin.enable(false);
@@ -192,6 +249,7 @@ fn random_admin_commands() {
             assert_serves_again(&world, id);
         });
     }
+    assert!(installed.load(Ordering::Relaxed) > 0, "some commands get as far as a slot");
 }
 
 #[test]

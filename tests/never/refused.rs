@@ -6,8 +6,10 @@ use cryptonic_driver::{
 };
 use cryptonic_hwmodel::{Parameters, World};
 use cryptonic_pci::Bar;
+use cryptonic_regs::admin::{SaForm, SaLifetime, SaNames, SaParameters};
 use cryptonic_regs::events::{EVENT_CONTROL, EVENT_RING_BASE, EVENT_STATUS, EventControl, EventStatus};
 
+use crate::hostile_admin::RawAdmin;
 use crate::rig::{End, apart, device_keys, esp_number, marked, packet_of, send_all, udp};
 
 fn limited(number: u32, lifetime: Lifetime) -> SaConfiguration {
@@ -220,4 +222,65 @@ fn a_batch_is_not_larger_than_the_device_takes() {
     ));
     assert_eq!(a.nic.statistics().expect("statistics").firmware.sa_slots_used, most as u64);
     a.nic.install_sas(vec![limited(50, Lifetime::UNLIMITED), inbound(60)]).expect("the keys are unused");
+}
+
+/// A host without a driver's care: firmware and hardware refuse by themselves.
+#[test]
+fn the_device_itself_refuses_limits_that_contradict_themselves() {
+    let mut parameters = Parameters::default();
+    parameters.capacity.sa_slots = 4;
+    let world = World::new(1);
+    let id = world.add_nic(&parameters).expect("in range");
+    let mut admin = RawAdmin::new(&world, id);
+    world.drain();
+    let good = SaParameters {
+        form: SaForm::new().with_protocol(1).with_mode(1).with_icv_bytes(16),
+        names: SaNames::new().with_spi(0x1000),
+        key_0: 1.into(),
+        lifetime: SaLifetime::new().with_kind(1),
+        soft_limit: 5,
+        hard_limit: 9,
+        ..SaParameters::default()
+    };
+    let kind = |kind| good.lifetime.with_kind(kind);
+    let wrong = [
+        ("no kind", SaParameters { lifetime: kind(0), ..good }),
+        ("a kind that is none", SaParameters { lifetime: kind(3), ..good }),
+        ("another that is none", SaParameters { lifetime: kind(15), ..good }),
+        ("reserved bits", SaParameters { lifetime: (good.lifetime.into_bits() | 1 << 63).into(), ..good }),
+        ("a soft limit of 0", SaParameters { soft_limit: 0, ..good }),
+        ("a hard limit of 0", SaParameters { hard_limit: 0, ..good }),
+        (
+            "a soft limit where none is said",
+            SaParameters { lifetime: good.lifetime.with_no_soft_limit(true), ..good },
+        ),
+        (
+            "a hard limit where none is said",
+            SaParameters { lifetime: good.lifetime.with_no_hard_limit(true), ..good },
+        ),
+        ("soft at hard", SaParameters { soft_limit: 9, ..good }),
+        ("soft above hard", SaParameters { soft_limit: u64::MAX, ..good }),
+        ("packets at hard", SaParameters { packets: 9, ..good }),
+        ("bytes past hard", SaParameters { lifetime: kind(2), bytes: u64::MAX, ..good }),
+        (
+            "an ICV of 8 bytes that is used up",
+            SaParameters {
+                form: good.form.with_icv_bytes(8),
+                lifetime: good.lifetime.with_no_hard_limit(true),
+                hard_limit: 0,
+                packets: 1 << 32,
+                ..good
+            },
+        ),
+    ];
+    let bad_argument = AdminStatus::BadArgument.number() as u16;
+    for (name, wrong) in wrong {
+        assert_eq!(admin.install(&world, &[wrong]), (bad_argument, 0, vec![0]), "{name}");
+        assert_eq!(admin.install(&world, &[good, wrong]), (bad_argument, 1, vec![0, 0]), "{name}, second");
+    }
+    // None of all these took a slot: both that there are of the kind are free.
+    for expected in [AdminStatus::Ok, AdminStatus::Ok, AdminStatus::NoFreeSlot] {
+        let (status, ..) = admin.install(&world, &[good]);
+        assert_eq!(AdminStatus::of_number(status.into()), Some(expected));
+    }
 }

@@ -6,12 +6,14 @@
 use std::collections::HashSet;
 
 use cryptonic_driver::{
-    Direction, Error, Mode, Protection, PspTransmit, ReceivedProtocol, SaConfiguration, SecretKey, Status,
+    Direction, Error, Mode, Protection, PspCaptureOptions, PspTransmit, QueuePairOptions, ReceivedProtocol,
+    SaConfiguration, SecretKey, Status,
 };
 use cryptonic_hwmodel::World;
 
 use crate::rig::{
-    Chance, End, apart, cases, device_keys, esp, esp_offset, marked, psp_offset, shows, tcp6, udp,
+    Chance, End, MARKER, apart, cases, device_keys, esp, esp_offset, guarded, marked, psp_offset, shows,
+    tcp6, udp,
 };
 
 /// Given an SA at both ends, `count` distinct packets as they are on the wire, none of which has arrived.
@@ -308,4 +310,42 @@ fn a_forged_number_does_not_move_the_window() {
     }
     let sequences: Vec<_> = b.receive().into_iter().map(|(heard, _)| heard.sequence).collect();
     assert_eq!(sequences, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_captured_packet_is_marked_as_one_is_never_good_and_is_as_it_was_on_the_wire() {
+    let (world, mut a, mut b) = apart();
+    let options = QueuePairOptions { copies: true, ..guarded() };
+    let mut captures = b.nic.create_queue_pair(options).expect("queue");
+    let queue = captures.index() as u8;
+    let capture = PspCaptureOptions { queue, receive: true, transmit: true, interval_us: 0 };
+    b.nic.psp_set_capture(Some(capture)).expect("capture");
+    b.nic.psp_test_keys_load(device_keys()).expect("load");
+    b.nic.psp_receive(0b11, 1000).expect("receive");
+    let spi = b.nic.psp_allocate(1, 1).expect("allocate").remove(0);
+    let key = a.queue.add_psp_key(1, spi.spi, &spi.key).expect("key");
+    let protection = Protection::PspKey(PspTransmit::new(key));
+    assert_eq!(a.send(&udp(&marked(400)), protection).status, Status::Ok);
+    let good = a.wire.take().remove(0);
+    let offset = psp_offset(&good).expect("PSP");
+    for at in [offset + 20, good.len() - 1] {
+        let mut forged = good.clone();
+        forged[at] ^= 1;
+        world.inject(b.id, &forged);
+        assert_eq!(b.receive(), [], "not to its own queue");
+        let mut received = vec![];
+        captures.receive(&mut received, 8).expect("receive");
+        let one = received.pop().expect("captured");
+        assert!(one.is_copy() && received.is_empty());
+        assert_eq!(one.status(), Status::IcvMismatch);
+        let mut bytes = vec![0; one.length()];
+        captures.copy_out(one, &mut bytes).expect("in range");
+        assert!(bytes == forged, "what is not authenticated is not shown in clear");
+    }
+    world.inject(b.id, &good);
+    let received = b.receive();
+    assert_eq!(received.len(), 1);
+    assert!(shows(&received[0].1, MARKER));
+    let mut none = vec![];
+    assert_eq!(captures.receive(&mut none, 8).expect("receive"), 0, "a good packet is not captured");
 }

@@ -4,14 +4,18 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use cryptonic_driver::{Direction, Error, KeyLedger, Mode, Nic, QueuePair, QueuePairOptions, Status, Time};
+use cryptonic_driver::{
+    Direction, Error, KeyLedger, Mode, Nic, Protection, QueuePair, QueuePairOptions, SaConfiguration,
+    Selector, Status, Time,
+};
 use cryptonic_hwmodel::{NicId, Parameters, World};
+use cryptonic_pci::Bar;
+use cryptonic_regs::bar0::ADMIN_CONTROL;
 use cryptonic_regs::descriptor::{Security, TransmitSa};
 
 use crate::raw::{RawQueue, control};
 use crate::rig::{End, MARKER, Wire, cases, esp_number, guarded, marked, send_all, shows, udp};
 use crate::stepped::{Steps, open_stepped};
-use cryptonic_driver::Protection;
 
 /// How far a host's time goes at a step.
 const STEP: Time = Time::from_nanoseconds(200);
@@ -170,7 +174,7 @@ fn of_a_batch_that_is_refused_nothing_ever_opens() {
         let mut batch: Vec<_> =
             pair.numbers.into_iter().map(|number| esp_number(Direction::In, Mode::Tunnel, number)).collect();
         // The third has the SPI of one that is there.
-        batch.push(cryptonic_driver::SaConfiguration {
+        batch.push(SaConfiguration {
             spi: 0x1_0000 + 900,
             ..esp_number(Direction::In, Mode::Transport, 1000 + pair.numbers[0])
         });
@@ -277,5 +281,97 @@ fn a_staged_slot_protects_nothing_whoever_guesses_its_name() {
         }
         assert!(!wire.frames().iter().any(|frame| shows(frame, MARKER)));
         raw.turn_off();
+    }
+}
+
+/// Nobody learns of slots whose command completes when its queue is off.
+#[test]
+fn what_a_command_of_a_queue_that_was_turned_off_staged_never_opens() {
+    let install = |rig: &mut Rig, pair: &Pair| {
+        let batch = pair.numbers.map(|number| esp_number(Direction::In, Mode::Tunnel, number));
+        let installed = rig.nic.install_sas(batch.into());
+        (installed, rig.steps.stop())
+    };
+    let mut rig = Rig::new();
+    let pair = rig.pair();
+    rig.steps.at_each(|_| {});
+    let (installed, steps) = install(&mut rig, &pair);
+    installed.expect("while the queue is on");
+    // The last steps are those of the completion on its way: there the command is complete.
+    let noticed = NOTICE.picoseconds() / STEP.picoseconds();
+    for off in 0..steps - noticed {
+        let mut rig = Rig::new();
+        rig.world.record_drops(rig.id);
+        let pair = rig.pair();
+        let (world, id, frames) = (rig.world.clone(), rig.id, pair.frames.clone());
+        let host = world.host(id);
+        rig.steps.at_each(move |step| {
+            if step == off {
+                host.write32(Bar::Bar0, ADMIN_CONTROL.offset, 0).expect("write");
+            }
+            if let Some(both) = step.checked_sub(off).and_then(|past| frames.get(past as usize)) {
+                both.iter().for_each(|frame| world.inject(id, frame));
+            }
+        });
+        let (installed, _) = install(&mut rig, &pair);
+        assert!(matches!(installed, Err(Error::Deadline { .. })), "off at {off}: {installed:?}");
+        rig.world.drain();
+        let drops = rig.world.take_drops(rig.id);
+        let others = drops.iter().filter(|status| **status != Status::NoSa).count();
+        assert!(drops.len() > 100 && others == 0, "off at {off}: {} drops, {others} others", drops.len());
+    }
+}
+
+/// Line 2: a packet in clear does not enter where an SA is due for it, from the moment that the SA is valid until it is gone.
+#[test]
+fn packets_in_clear_are_refused_as_long_as_their_sa_is_valid() {
+    for crash in [None, Some(5), Some(15), Some(25), Some(35)] {
+        let mut rig = Rig::new();
+        let frames = Rc::new((0..STEPS).map(|step| udp(&(step as u64).to_be_bytes())).collect::<Vec<_>>());
+        let inject = |rig: &Rig, crash: Option<u64>| {
+            let (world, id, frames) = (rig.world.clone(), rig.id, frames.clone());
+            rig.steps.at_each(move |step| {
+                frames.get(step as usize).into_iter().for_each(|frame| world.inject(id, frame));
+                if Some(step) == crash {
+                    world.restart_firmware(id);
+                }
+            });
+        };
+        // The numbers of those that entered.
+        let entered = |rig: &mut Rig| {
+            rig.world.drain();
+            let mut received = vec![];
+            while rig.queue.receive(&mut received, 64).expect("receive") != 0 {}
+            let number = |one: cryptonic_driver::Received| {
+                let mut bytes = vec![0; one.length()];
+                rig.queue.copy_out(one, &mut bytes).expect("in range");
+                u64::from_be_bytes(bytes[42..50].try_into().expect("8 bytes"))
+            };
+            received.into_iter().map(number).collect::<Vec<_>>()
+        };
+        let address = |last: u8| std::net::IpAddr::from([10, last, 0, 1 + last]);
+        let sa = SaConfiguration {
+            selector: Some(Selector::between(address(0), address(1))),
+            refuse_clear: true,
+            ..esp_number(Direction::In, Mode::Tunnel, 1)
+        };
+        inject(&rig, crash);
+        let installed = rig.nic.install_sa(sa);
+        let steps = rig.steps.stop();
+        let before = entered(&mut rig);
+        assert!(before.iter().copied().eq(0..before.len() as u64), "up to a moment all, then none");
+        let Ok(sa) = installed else {
+            assert_eq!(before.len() as u64, steps, "crash at {crash:?}: refused by an SA that never was");
+            continue;
+        };
+        rig.world.inject(rig.id, &frames[0]);
+        assert_eq!(entered(&mut rig), [] as [u64; 0], "valid");
+        inject(&rig, crash);
+        rig.nic.delete_sa(sa).expect("delete");
+        let steps = rig.steps.stop();
+        let after = entered(&mut rig);
+        assert!(after.iter().copied().eq(steps - after.len() as u64..steps), "up to a moment none, then all");
+        rig.world.inject(rig.id, &frames[0]);
+        assert_eq!(entered(&mut rig), [0], "gone");
     }
 }
