@@ -13,6 +13,7 @@ use cryptonic_regs::descriptor::TransmitControl;
 use cryptonic_regs::events::Event;
 
 use crate::packet::Packet;
+use crate::sa_table::SlotName;
 
 /// Kinds of events, in the order in which they happen at one point in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +284,8 @@ pub(crate) enum HostWrite {
         completion: u64,
         words: [u64; 2],
         vector: u16,
+        /// SAs that the command installed.
+        committed: Box<[SlotName]>,
     },
     Bytes {
         address: u64,

@@ -369,8 +369,11 @@ impl Nic {
                 self.completion_visible(queue);
                 Effect::Visible
             }
-            HostWrite::Admin { epoch, completion, words, vector } => {
-                if self.management.epoch != epoch || self.memory.write_words(completion, &words).is_err() {
+            HostWrite::Admin { epoch, completion, words, vector, committed } => {
+                let landed =
+                    self.management.epoch == epoch && self.memory.write_words(completion, &words).is_ok();
+                self.sa_table.settle(&committed, landed);
+                if !landed {
                     return Effect::None;
                 }
                 self.raise_interrupt(vector);

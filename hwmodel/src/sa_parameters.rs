@@ -91,7 +91,7 @@ pub fn sa_of_parameters(public: &SaParameters, secret: &[u64; SECRET_WORDS]) -> 
             (version, address(public.destination_0, public.destination_1))
         }),
         lifetime: Lifetime::of_parameters(public)?,
-        staged: false,
+        staged: None,
         draining: false,
         busy_until: Time::ZERO,
     })

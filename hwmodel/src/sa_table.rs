@@ -23,6 +23,18 @@ use crate::parameters::CapacityParameters;
 use crate::sa_lifetime::{Causes, Lifetime};
 use crate::sa_parameters::{Form, SECRET_WORDS, sa_of_parameters};
 
+/// Index and generation of a slot.
+pub type SlotName = (u32, u32);
+
+/// How far the command is that installs an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Staged {
+    /// It may still be refused.
+    Uncommitted,
+    /// Its completion is on its way to the host.
+    Committed,
+}
+
 /// One SA.
 pub struct Sa {
     /// Generation of the slot.
@@ -63,8 +75,8 @@ pub struct Sa {
     pub destination: Option<(u8, [u8; 16])>,
     /// Counters and limits.
     pub lifetime: Lifetime,
-    /// The command that installs it is not complete: no packet may use it yet.
-    pub staged: bool,
+    /// The command that installs it is not complete, or its completion has not landed: no packet may use it yet.
+    pub staged: Option<Staged>,
     /// It is being deleted: no packet may begin to use it.
     pub draining: bool,
     /// When the last packet that uses it leaves the last stage that does.
@@ -88,7 +100,7 @@ impl Sa {
             Direction::Out => Causes::END,
             Direction::In => Causes::END.without(Causes::NONE.with(EventCause::SequenceHard)),
         };
-        if self.staged {
+        if self.staged == Some(Staged::Uncommitted) {
             SlotState::Staged
         } else if self.draining {
             SlotState::Draining
@@ -102,7 +114,7 @@ impl Sa {
     }
 
     fn usable(&self) -> bool {
-        !self.staged && !self.draining
+        self.staged.is_none() && !self.draining
     }
 }
 
@@ -217,9 +229,9 @@ impl SaTable {
     /// Whether an SA was due for a packet in clear.
     #[inline]
     pub fn refuses_clear(&self, plain: &Plain) -> bool {
-        self.clear_policies
-            .iter()
-            .any(|(slot, selector)| may_be(selector, plain) && self.slot(*slot).is_some_and(|sa| !sa.staged))
+        self.clear_policies.iter().any(|(slot, selector)| {
+            may_be(selector, plain) && self.slot(*slot).is_some_and(|sa| sa.staged.is_none())
+        })
     }
 
     /// Puts an SA into a free slot, where it is staged, and gives its generation. `public` are its parameters but for the
@@ -253,7 +265,7 @@ impl SaTable {
             self.clear_policies.push((index, selector));
         }
         sa.generation = generation;
-        sa.staged = true;
+        sa.staged = Some(Staged::Uncommitted);
         self.generation = generation;
         self.staged.push(index);
         let inbound = sa.direction == Direction::In;
@@ -267,11 +279,32 @@ impl SaTable {
         Ok(generation)
     }
 
-    /// The command that installed them is complete: packets may use all staged slots.
-    pub fn activate_staged(&mut self) {
-        for index in std::mem::take(&mut self.staged) {
-            if let Some(sa) = self.slots.get_mut(index as usize).and_then(Option::as_deref_mut) {
-                sa.staged = false;
+    /// The command that installed the staged slots is complete: they are for the host, which learns of them with the
+    /// completion. Until that has landed ([`SaTable::settle`]) no packet uses them.
+    pub fn commit_staged(&mut self) -> Box<[SlotName]> {
+        let staged = std::mem::take(&mut self.staged);
+        let mut commit = |index: u32| {
+            let sa = self.slots.get_mut(index as usize)?.as_deref_mut()?;
+            sa.staged = Some(Staged::Committed);
+            Some((index, sa.generation))
+        };
+        staged.into_iter().filter_map(&mut commit).collect()
+    }
+
+    /// A completion has landed in host memory, and packets may use what it installed; or it never will, and nobody learns
+    /// of these slots.
+    pub fn settle(&mut self, committed: &[SlotName], landed: bool) {
+        for (index, generation) in committed.iter().copied() {
+            let Some(sa) = self.slots.get_mut(index as usize).and_then(Option::as_deref_mut) else {
+                continue;
+            };
+            if sa.generation != generation || sa.staged != Some(Staged::Committed) {
+                continue;
+            }
+            if landed {
+                sa.staged = None;
+            } else {
+                self.remove(index);
             }
         }
     }

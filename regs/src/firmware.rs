@@ -107,7 +107,8 @@ registers! {
         /// Result of the command, high half.
         0x08 ReadWrite MAILBOX_RESULT_HIGH: u32;
         /// An `AdminStatus` number: completes the command and empties the mailbox. With `ok`, packets may use every slot
-        /// that is staged, from the same moment on.
+        /// that is staged from the moment on when the completion is in host memory; if it cannot get there, these slots
+        /// are emptied.
         0x0c WriteOnly MAILBOX_COMPLETE: u32;
         /// Firmware's note for a firmware that restarts. Hardware clears it when a command arrives, and at
         /// no other time.

@@ -101,12 +101,13 @@ impl Nic {
             AdminStatus::of_number(status).map_or(AdminStatus::Aborted.number(), AdminStatus::number);
         management.mailbox.command = [0; Command::WORDS];
         let told = current && management.status.enabled();
-        // Slots that a command installed are for its host, from the moment it is complete; nobody else knows of them.
-        if told && status == AdminStatus::Ok.number() {
-            self.sa_table.activate_staged();
+        // Slots that a command installed are for its host, which learns of them by the completion; nobody else does.
+        let committed = if told && status == AdminStatus::Ok.number() {
+            self.sa_table.commit_staged()
         } else {
             self.sa_table.remove_staged();
-        }
+            Box::default()
+        };
         let management = &mut self.management;
         if told {
             management.ring.consumer = management.ring.consumer.wrapping_add(1);
@@ -123,7 +124,7 @@ impl Nic {
             let written = self.pcie.write(self.now, u64::from(COMPLETION_BYTES));
             self.events
                 .host_writes
-                .push(written.visible, HostWrite::Admin { epoch, completion, words, vector });
+                .push(written.visible, HostWrite::Admin { epoch, completion, words, vector, committed });
         }
         self.fetch_admin_command();
     }
