@@ -11,9 +11,9 @@
 # docs/performance.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-driver_kept=173
-path_64_kept=8277
-path_1500_kept=18563
+driver_kept=180
+path_64_kept=8551
+path_1500_kept=18998
 target="${CARGO_TARGET_DIR:-target}/release"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
