@@ -147,7 +147,8 @@ impl Nic {
         Ok(known)
     }
 
-    /// Turns every queue off, deletes every SA, takes all memory back and zeroises rings and key memory.
+    /// Turns every queue off, deletes every SA, resets the device, so that no key is left in it, takes all memory back and
+    /// zeroises rings and key memory.
     /// Queue pairs that still live are closed with it.
     pub fn close(mut self) -> Result<(), Error> {
         self.shut_down()
@@ -171,9 +172,8 @@ impl Nic {
                 result = outcome;
             }
         };
-        let mut running = !self.shared.closed.get();
         let queues = self.shared.queues.take();
-        if running {
+        if !self.shared.closed.get() {
             for queue in &queues {
                 note(turn_off(&self.shared, queue.index));
             }
@@ -183,13 +183,13 @@ impl Nic {
                 }
                 note(self.delete_sa(handle));
             }
-            note(self.shared.write(CONTROL, Control::new()).map_err(Error::from));
-        }
-        if running && !self.handles().is_empty() {
-            // No command deletes these any more, so their keys go with a reset.
-            note(self.shared.host.reset().map_err(Error::from));
+            // PSP device keys go with a reset alone, and so does what no command could delete. It ends bus mastering too.
+            let reset = self.shared.host.reset().map_err(Error::from);
+            if reset.is_err() {
+                note(self.shared.set_command(true, false).map_err(Error::from));
+            }
+            note(reset);
             self.shared.closed.set(true);
-            running = false;
         }
         // What could not be deleted may have been used up to any sequence number.
         for handle in self.handles() {
@@ -197,15 +197,8 @@ impl Nic {
                 self.ledger.retire(sa.fingerprint, None);
             }
         }
-        let events = self.shared.events.take();
-        if let Some(ring) = &events {
+        if let Some(ring) = self.shared.events.take() {
             note(ring.close(&self.shared));
-        }
-        if running {
-            note(self.shared.set_command(true, false).map_err(Error::from));
-        }
-        self.shared.closed.set(true);
-        if let Some(ring) = events {
             ring.wake();
         }
         for queue in &queues {
