@@ -266,6 +266,12 @@ mod behind {
 
     #[test]
     fn no_device_key_and_no_derived_key_stays_behind() {
+        for close in [false, true] {
+            device_keys_end(close);
+        }
+    }
+
+    fn device_keys_end(close: bool) {
         let (world, mut a, _b) = apart();
         let secrets = [Inverted::of(0xb1, 32), Inverted::of(0xc1, 32)];
         secrets[0].with(|key_0| {
@@ -282,9 +288,13 @@ mod behind {
         assert_eq!(search(&derived.0[..16]).elsewhere, 1, "its owner's and nobody else's");
         drop(spi);
         assert_gone(&derived, "a derived key, dropped by its owner");
-        world.host(a.id).reset().expect("reset");
+        if close {
+            a.nic.close().expect("close");
+        } else {
+            world.host(a.id).reset().expect("reset");
+        }
         for secret in &secrets {
-            assert_gone(secret, "device keys, reset");
+            assert_gone(secret, if close { "device keys, close" } else { "device keys, reset" });
         }
     }
 }
