@@ -314,8 +314,11 @@ fn esp_form(table: &mut Table<'_>, mode: Mode) -> Result<EspForm> {
 
 fn lifetime(item: &Item<'_>) -> Result<Lifetime> {
     let SaLifetime { limits, used } = SaLifetime::read(item)?;
-    if limits.soft.is_none() || used != 0 {
-        return Err(item.error("has soft, at which the next SA is made, and nothing used"));
+    if limits.soft.is_none() {
+        return Err(item.error("wants `soft`, at which a new SA takes the place of the old one"));
+    }
+    if used != 0 {
+        return Err(item.error("has no `used`: the SAs of a flow are new"));
     }
     Ok(limits)
 }

@@ -60,8 +60,46 @@ fn what_is_used_of_a_lifetime_carries_on() {
     let used = |object: &Value| object["lifetimes"][0]["used"].as_u64().expect("a count");
     assert_eq!(first["lifetimes"][0]["state"], "soft", "{first}");
     assert_eq!(first["lifetimes"][0]["unit"], "bytes");
+    let written = fs::read_to_string(&next).expect("the file");
+    assert!(written.contains("hard = 100000000, used = "), "{written}");
     let second = json(&["pcap", "--sa", name(&next), MIXED, name(&out), "--json"]);
     assert_eq!(used(&second), 2 * used(&first), "the same packets again");
+}
+
+#[test]
+fn what_an_sa_file_says_of_lifetimes_is_shown() {
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let sa = folder.path().join("sa.toml");
+    for (lifetime, text, object) in [
+        (
+            "{ kind = \"count\", soft = 9, hard = 10 }",
+            "0 of 10 (soft 9) packets used",
+            serde_json::json!({ "unit": "packets", "soft": 9, "hard": 10, "used": 0 }),
+        ),
+        (
+            "{ kind = \"bytes\", hard = 10, used = 3 }",
+            "3 of 10 bytes used",
+            serde_json::json!({ "unit": "bytes", "soft": null, "hard": 10, "used": 3 }),
+        ),
+        (
+            "{ kind = \"count\", soft = 7 }",
+            "0 of soft 7 packets used",
+            serde_json::json!({ "unit": "packets", "soft": 7, "hard": null, "used": 0 }),
+        ),
+    ] {
+        fs::write(&sa, with_lifetime(lifetime)).expect("a file");
+        let shown = String::from_utf8(run(&["sa", "check", name(&sa)]).stdout).expect("text");
+        assert!(shown.lines().next().is_some_and(|line| line.ends_with(text)), "{lifetime}: {shown}");
+        let sas = &json(&["sa", "check", name(&sa), "--json"])["sas"];
+        assert_eq!((&sas[0]["lifetime"], &sas[1]["lifetime"]), (&object, &Value::Null), "{lifetime}");
+    }
+    // A flow without a hard limit names the soft one alone.
+    let workload = folder.path().join("soft.toml");
+    let flow = "[[flow]]\nprotection = \"esp-tunnel\"\nlifetime = { kind = \"count\", soft = 500 }\n";
+    fs::write(&workload, flow).expect("a file");
+    let object = json(&["run", "--workload", name(&workload), "--packets", "100", "--json"]);
+    let protection = object["flows"][0]["protection"].as_str().expect("text");
+    assert!(protection.ends_with("rekeyed at 500 packets"), "{protection}");
 }
 
 #[test]
@@ -92,15 +130,25 @@ fn without_time_to_rekey_the_hard_limit_drops_with_its_reason() {
 }
 
 #[test]
+fn a_table_without_room_for_a_second_sa_names_its_knobs() {
+    let tight =
+        ["run", "--workload", "examples/rekey.toml", "--packets", "100000", "--set", "capacity.sa_slots=20"];
+    let output = run(&tight);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(error.contains("no free slot") && error.contains("capacity.sa_packet_slots_percent"), "{error}");
+}
+
+#[test]
 fn a_lifetime_that_cannot_be_names_its_line() {
     let folder = tempfile::tempdir().expect("a scratch folder");
     let workload = folder.path().join("bad.toml");
     for (lifetime, says) in [
-        ("{ kind = \"count\", hard = 5 }", "has soft"),
+        ("{ kind = \"count\", hard = 5 }", "wants `soft`"),
         ("{ kind = \"count\", soft = 5, hard = 5 }", "not below the hard limit"),
         ("{ kind = \"count\", soft = 0, hard = 5 }", "1 to"),
         ("{ kind = \"packets\", soft = 1 }", "count"),
-        ("{ kind = \"count\", soft = 1, used = 1 }", "nothing used"),
+        ("{ kind = \"count\", soft = 1, used = 1 }", "has no `used`"),
     ] {
         let text = format!("[[flow]]\nprotection = \"esp-tunnel\"\nlifetime = {lifetime}\n");
         fs::write(&workload, text).expect("a file");

@@ -13,6 +13,11 @@
 //! ([`Nic::replace_sas`], with [`rekey`] to say when); it is deleted. A [`SaHandle`] is of one NIC and one SA, and names
 //! nothing else ever.
 //!
+//! PSP: the device owns the keys that packets are received by. They are rotated ([`Nic::psp_rotate`],
+//! [`Nic::psp_set_rotation`]), SPIs with their keys come in batches ([`Nic::psp_allocate`]), and a sender has such a key in its
+//! descriptors ([`QueuePair::add_psp_key`]) or in a slot ([`Nic::install_psp_sa`]). Each operation of Linux's `psp_dev_ops`
+//! has its call.
+//!
 //! ```no_run
 //! # fn example(host: Box<dyn cryptonic_pci::Host>) -> Result<(), Box<dyn std::error::Error>> {
 //! use cryptonic_driver::{Nic, OpenOptions, Protection, QueuePairOptions, TransmitPacket};

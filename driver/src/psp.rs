@@ -1,4 +1,18 @@
 //! PSP: SPIs and keys from the device, device keys, receive control.
+//!
+//! The calls have the shape of Linux's device operations (`struct psp_dev_ops`, `include/net/psp/types.h`):
+//!
+//! | operation | calls |
+//! |---|---|
+//! | `set_config` (versions) | [`Nic::psp_receive`]: the versions that are opened, and the UDP port |
+//! | `key_rotate` | [`Nic::psp_rotate`]; the device does it by itself with [`Nic::psp_set_rotation`] |
+//! | `rx_spi_alloc` | [`Nic::psp_allocate`], any number at once |
+//! | `tx_key_add`, `tx_key_del` | [`crate::QueuePair::add_psp_key`] and `remove_psp_key`: host memory, the key travels in each descriptor; or [`Nic::install_psp_sa`] and [`Nic::delete_sa`]: an SA slot |
+//! | `get_stats` | [`Nic::psp_statistics`] |
+//! | capabilities (`versions`) | [`crate::Capabilities::protocol`] |
+//!
+//! Linux has no operation for the epoch of the IV clock ([`Nic::psp_set_epoch`]), captures ([`Nic::psp_set_capture`]),
+//! samples ([`Nic::psp_set_sampling`]) and the low-water mark of SPIs ([`Nic::psp_set_low_water`]).
 
 use std::fmt;
 

@@ -361,10 +361,12 @@ fn advance(path: &Path, advanced: &[Advanced]) -> Result<Zeroizing<String>> {
                 set_number(table, key, *number);
             }
         }
-        let lifetime = table.get_mut("lifetime").and_then(toml_edit::Item::as_table_like_mut);
-        if let (Some((used, _)), Some(lifetime)) = (life, lifetime) {
-            set_number(lifetime, "used", *used);
-        }
+        let (Some((used, _)), Some(item)) = (life, table.get_mut("lifetime")) else { return };
+        let Some(lifetime) = item.as_table_like_mut() else { return };
+        let is_new = !lifetime.contains_key("used");
+        set_number(lifetime, "used", *used);
+        // Between braces the space before the last one would stand before the comma.
+        item.as_inline_table_mut().filter(|_| is_new).into_iter().for_each(toml_edit::InlineTable::fmt);
     };
     match document.get_mut("sa") {
         Some(toml_edit::Item::ArrayOfTables(tables)) => tables.iter_mut().for_each(|table| set(table)),

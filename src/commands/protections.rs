@@ -1,13 +1,13 @@
 //! How the flows of `run` are protected: installs their SAs and keys at both ends, and names them.
 
 use cryptonic_driver::{
-    Direction, Lifetime, Nic, OuterHeader, PspSaConfiguration, PspTransmit, QueuePair, SaConfiguration,
-    SaHandle, Salt, SecretKey, Selector, UdpEncapsulation,
+    AdminStatus, Direction, Lifetime, Nic, OuterHeader, PspSaConfiguration, PspTransmit, QueuePair,
+    SaConfiguration, SaHandle, Salt, SecretKey, Selector, UdpEncapsulation,
 };
 use cryptonic_regs::admin::Mode;
 
 use super::traffic::device_error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flow::{Descriptor, EspForm, Flow, Protection, PspForm, REPLAY_WINDOW};
 use crate::sa_file::CIPHERS;
 use crate::workload::Random;
@@ -35,7 +35,7 @@ pub(super) fn psp(
             virtualization_cookie: cookie,
             ..PspSaConfiguration::new(psp.version, psp.key, psp.spi)
         };
-        let handle = nics[way].install_psp_sa(configuration).map_err(device_error)?;
+        let handle = nics[way].install_psp_sa(configuration).map_err(install_error)?;
         return Ok((psp.spi, cryptonic_driver::Protection::Sa(handle)));
     }
     let key = queue.add_psp_key(psp.version, psp.spi, &psp.key).map_err(device_error)?;
@@ -91,9 +91,20 @@ impl EspLane {
             })
         };
         let inbound = nics[1 - way].install_sa(configuration(Direction::In)?);
-        let inbound = inbound.map_err(device_error)?;
+        let inbound = inbound.map_err(install_error)?;
         let outbound = nics[way].install_sa(configuration(Direction::Out)?);
-        Ok([outbound.map_err(device_error)?, inbound])
+        Ok([outbound.map_err(install_error)?, inbound])
+    }
+}
+
+/// An SA was not installed. A table that is full says what takes its slots.
+fn install_error(error: cryptonic_driver::Error) -> Error {
+    match error {
+        cryptonic_driver::Error::Refused { status: AdminStatus::NoFreeSlot, .. } => device_error(
+            "no free slot in the SA table: an SA takes one at either end, two while it is replaced, and with a lifetime one \
+             that counts what its limits are of (capacity.sa_slots, capacity.sa_packet_slots_percent)",
+        ),
+        other => device_error(other),
     }
 }
 
@@ -126,8 +137,8 @@ pub(super) fn describe(flow: &Flow) -> String {
             add(form.esn, "ESN");
             add(form.in_udp, "UDP");
             if let Some(Lifetime { kind, soft, hard }) = form.lifetime {
-                let limit = |limit: Option<u64>| limit.map_or("none".to_owned(), |limit| limit.to_string());
-                add(true, &format!("rekeyed at {} of {} {}", limit(soft), limit(hard), kind.name()));
+                let limits: Vec<String> = [soft, hard].iter().flatten().map(u64::to_string).collect();
+                add(true, &format!("rekeyed at {} {}", limits.join(" of "), kind.name()));
             }
             add(form.replay_window != REPLAY_WINDOW, &format!("window {}", form.replay_window));
         }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::output::{self, OutputFile, Paint};
-use crate::sa_file::{DefaultAction, Protocol, Psp, Receive, Sa, SaFile, template};
+use crate::sa_file::{DefaultAction, Protocol, Psp, Receive, Sa, SaFile, SaLifetime, template};
 
 /// Checks a file and says what it holds.
 pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
@@ -32,13 +32,14 @@ pub(crate) fn check(path: &Path, as_json: bool) -> Result<()> {
     for sa in &file.sas {
         let _ = writeln!(
             text,
-            "{:<12} {:<3} {:<4} {:#010x}  {:<30} {}",
+            "{:<12} {:<3} {:<4} {:#010x}  {:<30} {}{}",
             sa.name,
             sa.direction.name(),
             sa.protocol.name(),
             sa.spi,
             summary(sa),
-            sa.selector
+            sa.selector,
+            sa.lifetime.map_or_else(String::new, |lifetime| format!(", {lifetime}"))
         );
     }
     if let Some(psp) = &file.psp {
@@ -108,6 +109,10 @@ fn as_json_object(sa: &Sa) -> serde_json::Value {
             "protocol": sa.selector.protocol,
         },
     });
+    if let Some(SaLifetime { limits, used }) = sa.lifetime {
+        let (soft, hard) = (limits.soft, limits.hard);
+        object["lifetime"] = json!({ "unit": limits.kind.name(), "soft": soft, "hard": hard, "used": used });
+    }
     let outer = match &sa.protocol {
         Protocol::Esp(esp) => {
             object["cipher"] = esp.cipher.name().replace('_', "-").into();

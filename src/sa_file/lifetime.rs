@@ -1,5 +1,7 @@
 //! The lifetime of an SA.
 
+use std::fmt;
+
 use cryptonic_driver::Lifetime;
 use cryptonic_regs::admin::LifetimeKind;
 
@@ -59,5 +61,17 @@ impl SaLifetime {
     /// Bytes its key was used for before.
     pub(crate) fn bytes(self) -> u64 {
         if self.limits.kind == LifetimeKind::Bytes { self.used } else { 0 }
+    }
+}
+
+impl fmt::Display for SaLifetime {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} of ", self.used)?;
+        match (self.limits.soft, self.limits.hard) {
+            (Some(soft), Some(hard)) => write!(formatter, "{hard} (soft {soft})")?,
+            (Some(soft), None) => write!(formatter, "soft {soft}")?,
+            (None, hard) => write!(formatter, "{}", hard.unwrap_or(u64::MAX))?,
+        }
+        write!(formatter, " {} used", self.limits.kind.name())
     }
 }
