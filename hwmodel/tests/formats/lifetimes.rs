@@ -6,8 +6,8 @@ use cryptonic_regs::admin::{AdminStatus, Direction, LifetimeKind, Opcode, SaPara
 use cryptonic_regs::bar0::{QueueControl, STATUS_COUNTERS_OFFSET};
 use cryptonic_regs::descriptor::{Security, TransmitExtent, TransmitSa};
 use cryptonic_regs::events::{
-    EventCause, ICV_8_PACKETS, ICV_FAILURES_IN_A_ROW, SLOT_GENERATION, SLOT_SELECT, SLOT_STATUS,
-    STICKY_SLOTS, SlotState, SlotStatus,
+    EventCause, ICV_8_PACKETS, ICV_FAILURES_IN_A_ROW, SEQUENCE_MARGIN, SLOT_GENERATION, SLOT_SELECT,
+    SLOT_STATUS, STICKY_SLOTS, SlotState, SlotStatus,
 };
 
 use crate::admin::{Admin, Ring, cause, esp, limited, name};
@@ -249,6 +249,34 @@ fn a_soft_limit_tells_once_an_arming_and_can_be_armed_until_the_sa_ends() {
     );
     assert_eq!(nic.arm(sa, 7), AdminStatus::BadArgument, "it has ended");
     assert_eq!(nic.state(sa), SlotState::Expired);
+}
+
+#[test]
+fn few_sequence_numbers_left_are_told_at_the_margin_and_not_before() {
+    for (esn, last) in [(false, u64::from(u32::MAX)), (true, u64::MAX)] {
+        let mut nic = Nic::new();
+        let mut ring = Ring::new(&nic.raw);
+        ring.turn_on(&nic.raw, 0, 4);
+        let mut sa = esp(Direction::Out, 0x1001);
+        sa.form.set_esn(esn);
+        sa.sequence = last - SEQUENCE_MARGIN - 2;
+        let sa = nic.install(sa);
+        nic.wire(sa, 1);
+        assert_eq!(
+            (nic.state(sa), ring.take(&nic.raw).len()),
+            (SlotState::Armed, 0),
+            "one more than the margin"
+        );
+        nic.wire(sa, 3);
+        let told = ring.take(&nic.raw);
+        let told: Vec<_> = told.iter().map(|event| (cause(event), last - event.sequence)).collect();
+        assert_eq!(told, [(EventCause::SequenceSoft, SEQUENCE_MARGIN)], "ESN {esn}");
+        assert_eq!(nic.state(sa), SlotState::Soft);
+        // Nothing gives numbers back: arming anew leaves the sticky bit where it is.
+        assert_eq!(nic.arm(sa, 100), AdminStatus::Ok);
+        nic.wire(sa, 1);
+        assert_eq!((nic.state(sa), ring.take(&nic.raw).len()), (SlotState::Soft, 0));
+    }
 }
 
 #[test]
