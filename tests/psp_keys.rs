@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use cryptonic_driver::{
-    Error, Event, EventCause, EventOptions, EventStream, Nic, OpenOptions, Protection, PspCaptureOptions,
-    PspSamplingOptions, PspSpi, PspStatistics, PspTransmit, QueuePair, QueuePairOptions, Status, Time,
-    TransmitPacket,
+    AdminStatus, Error, Event, EventCause, EventOptions, EventStream, Nic, OpenOptions, Protection,
+    PspCaptureOptions, PspSamplingOptions, PspSpi, PspStatistics, PspTransmit, QueuePair, QueuePairOptions,
+    Status, Time, TransmitPacket,
 };
 use cryptonic_hwmodel::{NicId, Parameters, World};
 
@@ -29,7 +29,11 @@ struct End {
 
 impl End {
     fn new(world: &World) -> End {
-        let id = world.add_nic(&Parameters::default()).expect("in range");
+        End::with(world, &Parameters::default())
+    }
+
+    fn with(world: &World, parameters: &Parameters) -> End {
+        let id = world.add_nic(parameters).expect("in range");
         let mut nic = Nic::open(world.host(id), OpenOptions::default()).expect("open");
         let options = QueuePairOptions { stride: 64, ..QueuePairOptions::default() };
         let queue = nic.create_queue_pair(QueuePairOptions { index: Some(0), ..options }).expect("queue");
@@ -191,6 +195,35 @@ fn a_period_rotates_and_each_rotation_is_told() {
     rig.receiver.nic.psp_set_rotation(None, false).expect("off");
     let deadline = rig.receiver.nic.time() + Time::from_milliseconds(10);
     assert_eq!(rig.receiver.events.wait(deadline).expect("wait"), None);
+}
+
+#[test]
+fn a_key_without_spis_left_refuses_or_is_rotated_as_the_host_wants_it() {
+    let world = World::new(1);
+    let mut parameters = Parameters::default();
+    parameters.crypto.psp_spis_per_key = 5;
+    let mut end = End::with(&world, &parameters);
+    end.nic.psp_rotate().expect("rotate");
+    assert_eq!(end.event().cause, EventCause::PspRotatedByCommand);
+    // Fewer than 2^24 are few.
+    end.nic.psp_allocate(VERSION, 4).expect("allocate");
+    assert_eq!(end.event().cause, EventCause::PspSpiLow);
+    for _ in 0..2 {
+        let refused = end.nic.psp_allocate(VERSION, 2);
+        assert!(matches!(refused, Err(Error::Refused { status: AdminStatus::NoSpiLeft, .. })), "{refused:?}");
+    }
+    assert_eq!(end.event().cause, EventCause::PspSpiExhausted, "told once a key");
+    let last = end.nic.psp_allocate(VERSION, 1).expect("the last one");
+    assert_eq!((end.events.next().expect("next"), end.nic.psp_spis_remaining().expect("read")), (None, 0));
+
+    end.nic.psp_set_rotation(None, true).expect("rotation on exhaustion");
+    let generation = end.nic.psp_key_status().expect("status").generation();
+    let next = end.nic.psp_allocate(VERSION, 2).expect("by the next key");
+    assert_eq!(next[0].generation, generation + 1);
+    assert_ne!(next[0].spi >> 31, last[0].spi >> 31, "the other device key");
+    let causes = [end.event().cause, end.event().cause];
+    assert_eq!(causes, [EventCause::PspRotatedByExhaustion, EventCause::PspSpiLow]);
+    assert_eq!(end.nic.psp_spis_remaining().expect("read"), 3);
 }
 
 #[test]

@@ -17,8 +17,6 @@ use crate::calendar::Calendar;
 use crate::derived_key_cache::{DerivedKeyCache, ENTRY_BYTES};
 use crate::parameters::Parameters;
 
-/// The SPIs of one device key: 1 to 2^31 - 1, the key's number in the most significant bit.
-const SPIS_PER_KEY: u32 = (1 << 31) - 1;
 /// SPIs left that are few, after reset.
 const SPI_LOW_WATER: u32 = 1 << 24;
 /// The last epoch: what is left to the clock behind it are 106 days.
@@ -27,6 +25,8 @@ const EPOCH_MAX: u64 = 1 << 63;
 /// The key hardware.
 pub struct KeyDerivation {
     keys: [Option<DeviceKey>; 2],
+    /// The SPIs that a key has: from 1 on, the key's number in the most significant bit.
+    spis_per_key: u32,
     /// SPIs of each key that were given out.
     allocated: [u32; 2],
     active: usize,
@@ -70,6 +70,7 @@ impl KeyDerivation {
         let cycle = parameters.cycle();
         KeyDerivation {
             keys: [None, None],
+            spis_per_key: parameters.crypto.psp_spis_per_key as u32,
             allocated: [0; 2],
             active: 1,
             generation: 0,
@@ -186,7 +187,7 @@ impl KeyDerivation {
     pub fn allocate(&mut self, version: Version, count: u32) -> Result<Vec<PspAllocation>, KeyError> {
         let active = self.active;
         let device_key = self.keys[active].as_ref().ok_or(KeyError::NoSpiLeft)?;
-        if count > SPIS_PER_KEY - self.allocated[active] {
+        if count > self.spis_per_key - self.allocated[active] {
             return Err(KeyError::NoSpiLeft);
         }
         let first = self.allocated[active] + 1;
@@ -274,7 +275,7 @@ impl KeyDerivation {
 
     /// SPIs the active key has left.
     pub fn remaining(&self) -> u32 {
-        if self.keys[self.active].is_some() { SPIS_PER_KEY - self.allocated[self.active] } else { 0 }
+        if self.keys[self.active].is_some() { self.spis_per_key - self.allocated[self.active] } else { 0 }
     }
 
     /// When the active key was made; `None` while it is not valid.

@@ -1,5 +1,5 @@
 //! The bit-exact, cycle-level model of the NIC: one file a stage, one stage an RTL module, joined in
-//! [`nic`]. A [`World`] owns NICs, cables and the clock; [`World::host`] gives the host side that a driver
+//! `nic`. A [`World`] owns NICs, cables and the clock; [`World::host`] gives the host side that a driver
 //! drives.
 
 mod cable;

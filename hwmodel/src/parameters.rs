@@ -79,6 +79,8 @@ pub struct CryptoParameters {
     pub context_miss_ns: u64,
     /// Epoch of the PSP IV clock that is known at power-on; 0 is none, and no PSP packet leaves until the host sets one.
     pub psp_epoch_ps: u64,
+    /// SPIs that a PSP device key gives out: 2^31 - 1, or fewer to see a key used up.
+    pub psp_spis_per_key: u64,
 }
 
 /// The PCI Express link and the memory behind it. The formulas stand in docs/timing.md.
@@ -210,6 +212,7 @@ impl Default for CryptoParameters {
             context_cache_entries: 2048,
             context_miss_ns: 120,
             psp_epoch_ps: 1_000_000_000_000,
+            psp_spis_per_key: (1 << 31) - 1,
         }
     }
 }
@@ -471,6 +474,7 @@ impl Parameters {
                 rule: "0, or a power of two from 4 to 2^20",
             });
         }
+        in_range("crypto.psp_spis_per_key", self.crypto.psp_spis_per_key, 1, (1 << 31) - 1, "1 to 2^31 - 1")?;
         in_range("crypto.psp_epoch_ps", self.crypto.psp_epoch_ps, 0, 1 << 62, "0 to 2^62")?;
         in_range("capacity.clear_policies", self.capacity.clear_policies, 0, 1_024, "0 to 1024")?;
         in_range(
