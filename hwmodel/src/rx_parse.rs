@@ -56,7 +56,24 @@ pub fn verdict(malformed: Malformed) -> Status {
         Malformed::PspBadHeaderLength => Status::PspBadHeaderLength,
         Malformed::PspCryptOffsetPastEnd => Status::PspCryptOffsetPastEnd,
         Malformed::ReservedSpi => Status::ReservedSpi,
-        Malformed::NotThisProtocol => Status::NoSa,
+        // The parser asks for neither EESP nor WESPv2, so that none of these is its answer.
+        Malformed::OptionOverrun
+        | Malformed::TooManyOptions
+        | Malformed::CryptOffsetNotAllowed
+        | Malformed::CryptOffsetPastEnd
+        | Malformed::TruncatedEesp
+        | Malformed::EespFixedBits
+        | Malformed::EespBadVersion
+        | Malformed::EespBadCryptOffset
+        | Malformed::EespPayloadOffset
+        | Malformed::EespSessionId
+        | Malformed::TruncatedWesp
+        | Malformed::WespBadVersion
+        | Malformed::WespBadHeaderLength
+        | Malformed::WespBadNextHeader
+        | Malformed::WespUnknownOption
+        | Malformed::WespHeaderLengthMismatch
+        | Malformed::NotThisProtocol => Status::NoSa,
     }
 }
 

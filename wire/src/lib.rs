@@ -10,8 +10,8 @@
 //! ```
 //!
 //! ESP comes in tunnel and transport mode ([`esp_transform`]) and BEET mode ([`esp_beet`]), over IP or UDP; PSP in tunnel and
-//! transport mode, and as frames that have their headers already ([`psp_transform`]). What a NIC does to clear packets
-//! stands beside: [`l4_checksum`], [`segmentation`], [`toeplitz`] and [`selector`].
+//! transport mode, and as frames that have their headers already ([`psp_transform`]). [`eesp`] and [`wespv2`] find their packets
+//! behind [`parse_receive`], for whoever asks. What a NIC does to clear packets stands beside: [`l4_checksum`], [`segmentation`], [`toeplitz`] and [`selector`].
 //!
 //! # Example
 //! A gateway's two directions, for one SA in tunnel mode:
@@ -66,6 +66,8 @@ pub mod aead;
 mod bytes;
 pub mod checksum;
 pub mod ecn;
+pub mod eesp;
+pub mod eesp_transform;
 pub mod esp;
 pub mod esp_beet;
 pub mod esp_transform;
@@ -76,6 +78,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod l4_checksum;
 mod malformed;
+pub mod option;
 pub mod outer;
 pub mod packet;
 pub mod psp;
@@ -88,6 +91,7 @@ pub mod tcp;
 pub mod toeplitz;
 pub mod transform;
 pub mod udp;
+pub mod wespv2;
 
 pub use aead::{Aead, AuthenticationFailed, IcvLength};
 pub use geometry::{Aad, Geometry, Span};

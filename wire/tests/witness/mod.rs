@@ -4,6 +4,7 @@
 
 pub mod exchange;
 pub mod reference;
+pub mod wrapped;
 
 use aes::cipher::{Array, BlockCipherEncrypt};
 use aes_gcm::aead::consts::U12;
