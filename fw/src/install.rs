@@ -14,6 +14,7 @@ use cryptonic_regs::firmware::{
 
 use crate::bus::{Bus, Engine, engine, get, read_words, set, set_wide, slot_state, transfer, write_scratch};
 use crate::request::SA_BATCH;
+use crate::restart::SCAN_SLOTS;
 use crate::sa::{self, Placement};
 use crate::{Firmware, PARAMETERS_OFFSET, REPLY_OFFSET, Refusal, State, Step, done};
 
@@ -121,7 +122,13 @@ impl Firmware {
     pub(crate) fn place(&mut self, bus: &mut impl Bus, placement: Placement) -> Step {
         let found = self.slots.find(placement.kind);
         let other = || self.slots.find(sa::other(placement.kind)).filter(|_| placement.any);
-        let Some(slot) = found.or_else(other) else { return self.refuse(bus, AdminStatus::NoFreeSlot) };
+        let Some(slot) = found.or_else(other) else {
+            if !core::mem::take(&mut self.compare) {
+                return self.refuse(bus, AdminStatus::NoFreeSlot);
+            }
+            self.state = State::Comparing { slot: 0, placement };
+            return None;
+        };
         if slot_state(bus, slot) != Some(SlotState::Free) {
             self.slots.mark(slot);
             self.slots.pass(slot);
@@ -134,6 +141,22 @@ impl Firmware {
         set(bus, SA_COMMAND, SaOperation::Install.number());
         self.state = State::Installing { slot };
         None
+    }
+
+    /// Looks which of the next slots the hardware has emptied by itself, because the host was gone when the
+    /// command that installed them completed.
+    pub(crate) fn compare(&mut self, bus: &mut impl Bus, first: u32, placement: Placement) -> Step {
+        let end = first.saturating_add(SCAN_SLOTS).min(self.slots.count());
+        for slot in first..end {
+            if self.slots.contains(slot) && slot_state(bus, slot) == Some(SlotState::Free) {
+                self.slots.free(slot);
+            }
+        }
+        if end < self.slots.count() {
+            self.state = State::Comparing { slot: end, placement };
+            return None;
+        }
+        self.place(bus, placement)
     }
 
     /// The SA table is done with an install; [`SA_INDEX`] still names the slot.
@@ -167,7 +190,10 @@ impl Firmware {
     /// The reply is written: what is staged becomes valid with the completion.
     pub(crate) fn told(&mut self, bus: &mut impl Bus, outcome: Option<Outcome>) -> Step {
         match done(outcome, AdminStatus::Aborted) {
-            Ok(()) => Some(Ok(0)),
+            Ok(()) => {
+                self.compare = true;
+                Some(Ok(0))
+            }
             Err(status) => self.undo(bus, status.into()),
         }
     }

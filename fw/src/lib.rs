@@ -26,6 +26,10 @@
 //! before the command completes. Should the hardware not give one up, firmware stops: the next `ok` would make
 //! it valid.
 //!
+//! Where the host turned its queue off meanwhile, the hardware empties the slots of such an `ok` again, and
+//! firmware is not told. So before it says that no slot is free, it compares those that it takes for used with
+//! the hardware, once for all installs that ended well before.
+//!
 //! # After a restart
 //! Firmware may be started anew at any instruction while the hardware runs on.
 //! 1. *Settle*: nothing happens until every engine is idle, so that nothing of the old firmware still writes
@@ -58,7 +62,8 @@
 //!
 //! Each further SA of an `sa_install` takes 61 more, and an allocation that rotates first takes 4 more.
 //! A command refused by its form alone takes 23; a look at an empty mailbox takes 3, 8 with events and a
-//! wanted period, and one at a busy engine 1. After a start, the scan takes 2 a slot.
+//! wanted period, and one at a busy engine 1. After a start, the scan takes 2 a slot,
+//! and so does the comparison before a `no_free_slot`.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -142,6 +147,8 @@ enum State {
     Parameters,
     /// Another slot: the one tried was in use.
     Placing { placement: Placement },
+    /// Nothing: no slot is known to be empty, and slots from here on are not compared with the hardware yet.
+    Comparing { slot: u32, placement: Placement },
     /// The SA table, with an install.
     Installing { slot: u32 },
     /// The DMA of what was installed.
@@ -190,6 +197,8 @@ pub struct Firmware {
     limits: Limits,
     batch: Batch,
     moderation: Moderation,
+    /// SAs were installed since the slots were compared with the hardware.
+    compare: bool,
     /// Device time in milliseconds when firmware last rotated by itself.
     rotated_ms: Option<u32>,
     /// The command in the mailbox was begun by the firmware before.
@@ -217,6 +226,7 @@ impl Firmware {
             limits: Limits { replay_window_max: 0, queue_pairs: 0 },
             batch: Batch::new(0, 0, 0),
             moderation: Moderation::new(),
+            compare: false,
             rotated_ms: None,
             interrupted: false,
             commands: 0,
@@ -248,6 +258,7 @@ impl Firmware {
                 return AT_ONCE;
             }
             State::Placing { placement } => self.place(bus, placement),
+            State::Comparing { slot, placement } => self.compare(bus, slot, placement),
             State::Undoing { refusal, tries } => self.undone(bus, refusal, tries),
             State::Parameters | State::Telling | State::Replying => {
                 let Engine::Done(outcome) = engine(bus, DMA_STATUS) else { return Wake::OnEvent };
@@ -271,7 +282,7 @@ impl Firmware {
             self.state = State::Idle;
         }
         match self.state {
-            State::Placing { .. } | State::Idle => AT_ONCE,
+            State::Placing { .. } | State::Comparing { .. } | State::Idle => AT_ONCE,
             _ => Wake::OnEvent,
         }
     }

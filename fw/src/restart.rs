@@ -13,7 +13,7 @@ use crate::sa::Limits;
 use crate::{AT_ONCE, Firmware, State, Wake};
 
 /// Slots that one run of the scan looks at.
-const SCAN_SLOTS: u32 = 128;
+pub const SCAN_SLOTS: u32 = 128;
 
 impl Firmware {
     /// Waits until no engine works for the firmware before, then learns what hardware this is.
@@ -29,6 +29,7 @@ impl Firmware {
             replay_window_max: get(bus, SA_REPLAY_WINDOW_MAX),
             queue_pairs: get(bus, SA_QUEUE_PAIRS),
         };
+        self.compare = true;
         self.moderation.reset(bus);
         self.interrupted = get(bus, MAILBOX_STATUS).pending() && get(bus, MAILBOX_NOTE).taken();
         self.state = State::Scan { slot: 0 };

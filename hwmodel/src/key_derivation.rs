@@ -464,4 +464,70 @@ mod tests {
         );
         assert_eq!(hardware.test_iv(1 << 60), Err(KeyError::Locked));
     }
+
+    fn spis_of(hardware: &mut KeyDerivation, count: u32) -> Result<Vec<u32>, KeyError> {
+        let records = hardware.allocate(Version::AesGcm128, count)?;
+        Ok(records.iter().map(|record| record.spi.spi()).collect())
+    }
+
+    #[test]
+    fn the_last_spi_is_given_out_and_a_fresh_key_begins_at_the_first() {
+        let mut hardware = hardware();
+        hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO).unwrap();
+        hardware.allocated[1] = SPIS_PER_KEY - 3;
+        assert_eq!(spis_of(&mut hardware, 4), Err(KeyError::NoSpiLeft));
+        assert_eq!(hardware.remaining(), 3, "a refusal takes none");
+        assert_eq!(spis_of(&mut hardware, 3), Ok(vec![0xffff_fffd, 0xffff_fffe, 0xffff_ffff]));
+        assert_eq!(spis_of(&mut hardware, 1), Err(KeyError::NoSpiLeft));
+        hardware.rotate(Time::ZERO);
+        assert_eq!(spis_of(&mut hardware, 1), Ok(vec![1]));
+        hardware.rotate(Time::ZERO);
+        assert_eq!(spis_of(&mut hardware, 1), Ok(vec![0x8000_0001]), "a fresh key in the place of the other");
+        hardware.rotate(Time::ZERO);
+        hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO).unwrap();
+        assert_eq!(spis_of(&mut hardware, 1), Ok(vec![0x8000_0001]), "loaded keys: key 1 is active");
+    }
+
+    #[test]
+    fn that_spis_are_few_is_told_at_the_mark_and_once_a_key() {
+        for mark in [0, 1, 1 << 24] {
+            let mut hardware = hardware();
+            assert!(!hardware.take_exhausted(), "without a key nothing is exhausted");
+            hardware.set_low_water(mark);
+            for _ in 0..2 {
+                hardware.rotate(Time::ZERO);
+                let active = hardware.active;
+                hardware.allocated[active] = SPIS_PER_KEY - mark - 1;
+                assert!(!hardware.take_low(), "one above {mark}");
+                hardware.allocated[active] += 1;
+                assert!(hardware.take_low(), "at {mark}");
+                assert!(hardware.take_exhausted());
+                assert!(!hardware.take_low() && !hardware.take_exhausted(), "once a key");
+            }
+            hardware.reset();
+            assert_eq!((hardware.low_water(), hardware.remaining()), (SPI_LOW_WATER, 0));
+        }
+    }
+
+    #[test]
+    fn a_test_iv_is_over_with_a_reset_and_needs_no_epoch_before() {
+        let mut parameters = Parameters::default();
+        parameters.crypto.psp_epoch_ps = 0;
+        let mut hardware = KeyDerivation::new(&parameters, 7);
+        hardware.test_iv(u64::MAX - 1).unwrap();
+        let mut next = || {
+            let iv = hardware.peek_iv(Time::ZERO)?;
+            hardware.use_iv(iv);
+            Some(iv)
+        };
+        assert_eq!(
+            [next(), next(), next()],
+            [Some(u64::MAX - 1), Some(u64::MAX), None],
+            "and none comes round"
+        );
+        hardware.reset();
+        assert!(!hardware.has_epoch());
+        hardware.set_epoch(1);
+        assert_eq!(hardware.peek_iv(Time::ZERO), None, "an IV that was used stays behind the clock");
+    }
 }

@@ -110,6 +110,10 @@ fn cipher_of_number(number: u8) -> Option<Cipher> {
 
 fn esp_of_parameters(public: &SaParameters, cipher: Cipher, salt: [u8; 4]) -> Option<esp::Parameters> {
     let (form, options) = (public.form, public.options);
+    // Commit reckons how many numbers are left.
+    if !form.esn() && public.sequence > u64::from(u32::MAX) {
+        return None;
+    }
     let cipher = match (cipher.is_gmac(), form.implicit_iv()) {
         (false, false) => esp::Cipher::Gcm,
         (false, true) => esp::Cipher::GcmImplicitIv,

@@ -226,6 +226,14 @@ impl Ring {
         }
     }
 
+    /// The cause of the first record of a ring at this offset that began anew, if it is there.
+    pub fn first(&self, offset: u64) -> Option<EventCause> {
+        let at = offset as usize;
+        let words = std::array::from_fn(|word| self.memory.read_word(at + word * 8).expect("in range"));
+        let event = Event::of_words(&words);
+        event.end.phase().then(|| cause(&event))
+    }
+
     /// Says how many were taken.
     pub fn ring(&self, raw: &Raw) {
         raw.write(EVENT_DOORBELL.offset, self.taken);

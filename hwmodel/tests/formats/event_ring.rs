@@ -3,15 +3,16 @@
 use cryptonic_hwmodel::Parameters;
 use cryptonic_pci::host::Wake;
 use cryptonic_pci::{Bar, Time};
-use cryptonic_regs::admin::Opcode;
+use cryptonic_regs::admin::{Direction, LifetimeKind, Opcode};
 use cryptonic_regs::bar0::QueueControl;
+use cryptonic_regs::descriptor::{Security, TransmitSa};
 use cryptonic_regs::events::{
     EVENT_CONTROL, EVENT_DOORBELL, EVENT_RING_BASE, EVENT_STATUS, EVENT_STICKY, EVENTS_LOST, EventCause,
     EventControl, EventStatus,
 };
 
-use crate::admin::{Admin, Ring, cause};
-use crate::raw::Raw;
+use crate::admin::{Admin, Ring, cause, esp, limited};
+use crate::raw::{Raw, control, extent, udp};
 
 struct Nic {
     raw: Raw,
@@ -230,4 +231,118 @@ fn a_reset_turns_the_ring_off_and_forgets_what_happened() {
     assert_eq!(nic.take(), []);
     nic.rotate(1);
     assert_eq!(nic.take(), rotations(10..=10), "the generation goes on");
+}
+
+/// A ring whose interrupt waits: there were so many events that firmware has it wait 10 µs, or for 16 events.
+struct Moderated {
+    nic: Nic,
+    /// SAs that have not sent; each is an event with its first packet.
+    fresh: Vec<TransmitSa>,
+}
+
+impl Moderated {
+    fn new() -> Moderated {
+        let mut nic = Nic::new();
+        nic.raw.host.interrupts_enable(2).expect("interrupts");
+        nic.turn_on(0, 8);
+        let sas: Vec<_> = (0x1001..0x1001 + 192)
+            .map(|spi| limited(esp(Direction::Out, spi), LifetimeKind::Packets, 1, 0))
+            .collect();
+        let fresh = sas.chunks(16).flat_map(|batch| nic.admin.install(&nic.raw, batch)).collect();
+        let mut moderated = Moderated { nic, fresh };
+        // Of the first burst firmware may not know in which millisecond it began.
+        for _ in 0..2 {
+            moderated.events(40);
+            while moderated.interrupt_within(20) {}
+        }
+        moderated
+    }
+
+    /// So many events at once.
+    fn events(&mut self, count: usize) {
+        let frame = udp(100);
+        for sa in self.fresh.drain(..count) {
+            let at = self.nic.raw.bytes(&frame);
+            let control = control(frame.len())
+                .with_security(Security::Sa.number() as u8)
+                .with_report(false)
+                .into_bits();
+            self.nic.raw.put([at, control, sa.into_bits(), extent(frame.len(), 0)], &[]);
+        }
+        self.nic.raw.ring();
+    }
+
+    fn interrupt_within(&self, microseconds: u64) -> bool {
+        let host = &self.nic.raw.host;
+        host.wait(1, host.now() + Time::from_microseconds(microseconds)) == Ok(Wake::Interrupt)
+    }
+}
+
+#[test]
+fn when_events_come_in_masses_few_wait_for_the_interrupt_and_many_do_not() {
+    let mut ring = Moderated::new();
+    ring.events(3);
+    assert!(!ring.interrupt_within(9), "three wait for more");
+    assert!(ring.interrupt_within(3), "and not for ever");
+    ring.events(16);
+    assert!(ring.interrupt_within(5), "sixteen do not wait");
+    assert!(!ring.interrupt_within(5));
+    // The timer of those sixteen is not that of what comes behind them.
+    ring.events(1);
+    assert!(!ring.interrupt_within(9));
+    assert!(ring.interrupt_within(3));
+    assert!(!ring.interrupt_within(50), "once");
+}
+
+#[test]
+fn a_ring_that_is_turned_off_and_on_has_a_timer_of_its_own() {
+    let mut ring = Moderated::new();
+    ring.events(3);
+    assert!(!ring.interrupt_within(6));
+    let on = EventControl::from_bits(ring.nic.raw.read(EVENT_CONTROL.offset));
+    ring.nic.raw.write(EVENT_CONTROL.offset, 0);
+    ring.nic.raw.write(EVENT_CONTROL.offset, on.into_bits());
+    // Turned on, it says at once that something was lost: that waits from now on, not from before.
+    assert!(!ring.interrupt_within(9));
+    assert!(ring.interrupt_within(3));
+    assert!(!ring.interrupt_within(50), "the timer of before is over with its ring");
+}
+
+#[test]
+fn a_record_under_way_to_a_ring_that_is_turned_off_never_lands() {
+    const SECOND: u64 = 0x1000;
+    let mut under_way = 0;
+    for moment in 0.. {
+        let mut nic = Nic::new();
+        nic.turn_on(0, 2);
+        nic.admin.post(&nic.raw, Opcode::PspRotate, [0; 2], &[], 0);
+        nic.raw.pass(Time::from_nanoseconds(50 * moment));
+        nic.raw.write(EVENT_CONTROL.offset, 0);
+        let base = nic.raw.host.read64(Bar::Bar0, EVENT_RING_BASE.offset).expect("read");
+        nic.raw.host.write64(Bar::Bar0, EVENT_RING_BASE.offset, base + SECOND).expect("write");
+        let on = EventControl::new().with_enable(true).with_slots_log2(2);
+        nic.raw.write(EVENT_CONTROL.offset, on.into_bits());
+        nic.raw.world.drain();
+        match (nic.ring.first(0), nic.ring.first(SECOND)) {
+            // The rotation came after.
+            (None, Some(EventCause::PspRotatedByCommand)) => {}
+            (None, Some(EventCause::EventsLost)) => under_way += 1,
+            (Some(EventCause::PspRotatedByCommand), Some(EventCause::EventsLost)) => break,
+            told => panic!("moment {moment}: {told:?}"),
+        }
+    }
+    assert!(under_way > 0);
+}
+
+#[test]
+fn a_sticky_bit_is_cleared_by_its_own_one_alone() {
+    let mut nic = Nic::new();
+    nic.rotate(1);
+    nic.raw.world.restart_firmware(nic.raw.id);
+    nic.raw.world.drain();
+    let [rotated, restarted] = [EventCause::PspRotatedByCommand, EventCause::FirmwareRestarted]
+        .map(|cause| 1 << (cause.number() - 16));
+    assert_eq!(nic.raw.read(EVENT_STICKY.offset), rotated | restarted);
+    nic.raw.write(EVENT_STICKY.offset, restarted);
+    assert_eq!(nic.raw.read(EVENT_STICKY.offset), rotated);
 }

@@ -7,7 +7,7 @@ use cryptonic_regs::admin::{AdminStatus, Direction, LifetimeKind, Opcode, SaPara
 use cryptonic_regs::bar0::{self, DeviceStatus};
 use cryptonic_regs::descriptor::{Security, TransmitSa};
 use cryptonic_regs::events::{
-    EVENT_STICKY, EventCause, SLOT_SELECT, SLOT_STATUS, STICKY_SLOTS, SlotState, SlotStatus,
+    EVENT_STICKY, EventCause, SLOT_GENERATION, SLOT_SELECT, SLOT_STATUS, STICKY_SLOTS, SlotState, SlotStatus,
 };
 use cryptonic_regs::psp_policy::PSP_ROTATION_PERIOD_MS;
 
@@ -167,4 +167,43 @@ fn firmware_that_waits_for_a_period_serves_a_command_at_once_and_lets_the_world_
     raw.pass(Time::from_microseconds(50_000));
     let by_period = EventCause::PspRotatedByPeriod.number() - 16;
     assert_eq!(raw.read(EVENT_STICKY.offset) >> by_period & 1, 1);
+}
+
+#[test]
+fn slots_of_an_install_that_its_queue_did_not_outlive_are_given_out_again() {
+    let mut parameters = Parameters::default();
+    parameters.capacity.sa_slots = 4;
+    let raw = Raw::new(&parameters, 32);
+    let mut admin = Admin::new(&raw);
+    let sas = [0x1001, 0x1002, 0x1003, 0x1004].map(|spi| esp(Direction::Out, spi));
+    let block: Vec<u64> = sas.iter().flat_map(SaParameters::to_words).collect();
+    let mut unheard = 0;
+    for moment in 0.. {
+        admin.post(&raw, Opcode::SaInstall, [4, 0], &block, 4);
+        for _ in 0..moment {
+            raw.pass(Time::from_nanoseconds(400));
+        }
+        raw.write(bar0::ADMIN_CONTROL.offset, 0);
+        raw.world.drain();
+        let ended = admin.ended().is_some();
+        admin.turn_on(&raw);
+        if ended {
+            break;
+        }
+        unheard += 1;
+        let (status, result) = admin.try_ask(&raw, Opcode::SaInstall, [4, 0], &block, 4);
+        assert_eq!((status, result), (AdminStatus::Ok, 0), "turned off at moment {moment}");
+        for sa in 0..4 {
+            let generation = slot_generation(&raw, sa);
+            let deleted =
+                admin.try_ask(&raw, Opcode::SaDelete, [generation << 32 | u64::from(sa), 0], &[], 0);
+            assert_eq!(deleted.0, AdminStatus::Ok);
+        }
+    }
+    assert!(unheard > 20, "{unheard} moments");
+}
+
+fn slot_generation(raw: &Raw, slot: u32) -> u64 {
+    raw.write(SLOT_SELECT.offset, slot);
+    raw.read(SLOT_GENERATION.offset).into()
 }
