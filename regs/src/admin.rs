@@ -469,8 +469,8 @@ record! {
         /// whose sequence number the window took.
         packets: u64,
         /// Bytes of these packets in clear: from the first byte of the IP header up to the end of the IP packet, before
-        /// anything is added and after everything is taken off, so that both ends count alike. Dummy packets, and what
-        /// turns out to be no packet, are 0.
+        /// anything is added and after everything is taken off, so that both ends count alike. Dummy packets are 0, and
+        /// so is, at the receiver, what cannot be taken apart or is dropped for congestion (RFC 6040 4.2).
         bytes: u64,
         /// Soft limit, or 0.
         soft_limit: u64,
@@ -482,7 +482,8 @@ record! {
         first_use_picoseconds: u64,
         /// Device time in picoseconds of the last packet counted, or 0.
         last_use_picoseconds: u64,
-        /// Packets refused by a hard limit or for want of a sequence number.
+        /// Packets refused by a hard limit or for want of a sequence number. Of a frame that is cut, what is left of it
+        /// counts once.
         refused: u64,
         /// Packets whose sequence number was received before.
         replay_duplicates: u64,

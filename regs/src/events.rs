@@ -39,7 +39,7 @@ enumeration! {
         IcvFailures = 8, "icv_failures";
         /// The active PSP device key has no more SPIs left than the low-water mark; told once a key.
         PspSpiLow = 16, "psp_spi_low";
-        /// An allocation found too few SPIs left.
+        /// An allocation was refused because the active PSP device key has too few SPIs left; told once a key.
         PspSpiExhausted = 17, "psp_spi_exhausted";
         /// The PSP device key was rotated by a command.
         PspRotatedByCommand = 18, "psp_rotated_by_command";
@@ -134,7 +134,7 @@ bits! {
         /// SPI of the slot.
         spi: u32 = 32,
         /// SPIs left (`psp_spi_low`, `psp_spi_exhausted`), generation of the device key (`psp_rotated_…`), records lost
-        /// (`events_lost`), or 0.
+        /// (`events_lost`; 1 also stands for all that happened while the ring was off), or 0.
         number: u32 = 32,
     }
     /// The last word of an event.
