@@ -347,6 +347,10 @@ fn blocks_of(version: Version) -> u64 {
 mod tests {
     use super::*;
 
+    fn spis_per_key() -> u32 {
+        Parameters::default().crypto.psp_spis_per_key as u32
+    }
+
     fn hardware() -> KeyDerivation {
         KeyDerivation::new(&Parameters::default(), 7)
     }
@@ -474,7 +478,7 @@ mod tests {
     fn the_last_spi_is_given_out_and_a_fresh_key_begins_at_the_first() {
         let mut hardware = hardware();
         hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO).unwrap();
-        hardware.allocated[1] = SPIS_PER_KEY - 3;
+        hardware.allocated[1] = spis_per_key() - 3;
         assert_eq!(spis_of(&mut hardware, 4), Err(KeyError::NoSpiLeft));
         assert_eq!(hardware.remaining(), 3, "a refusal takes none");
         assert_eq!(spis_of(&mut hardware, 3), Ok(vec![0xffff_fffd, 0xffff_fffe, 0xffff_ffff]));
@@ -497,7 +501,7 @@ mod tests {
             for _ in 0..2 {
                 hardware.rotate(Time::ZERO);
                 let active = hardware.active;
-                hardware.allocated[active] = SPIS_PER_KEY - mark - 1;
+                hardware.allocated[active] = spis_per_key() - mark - 1;
                 assert!(!hardware.take_low(), "one above {mark}");
                 hardware.allocated[active] += 1;
                 assert!(hardware.take_low(), "at {mark}");
