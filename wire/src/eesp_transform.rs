@@ -95,7 +95,7 @@ pub fn encapsulate_transport(
 }
 
 /// Computes the checksum of the UDP header around a sealed packet, as
-/// [`esp_transform::finish_outer_checksum`](crate::esp_transform::finish_outer_checksum) does for ESP.
+/// [`esp_transform::finish_outer_checksum`] does for ESP.
 ///
 /// # Errors
 /// [`NoRoom`] where the frame is no packet of such an SA.
