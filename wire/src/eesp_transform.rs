@@ -22,7 +22,7 @@ use crate::esp_transform::{self, Opened};
 use crate::geometry::Geometry;
 use crate::ip::protocol;
 use crate::outer::{Endpoints, OuterTemplate, PerPacket};
-use crate::packet::{Parsed, Plain, parse_transmit};
+use crate::packet::{Parsed, Plain};
 use crate::room::{NoRoom, Room};
 use crate::transform::{self, Decapsulated, Refused};
 use crate::{bytes, l4_checksum, option, udp};
@@ -104,11 +104,7 @@ pub fn finish_outer_checksum(frame: &mut [u8], parameters: &Parameters) -> Resul
     if !has_ipv6_checksum(parameters) {
         return Ok(());
     }
-    let plain = parse_transmit(frame).map_err(|_| NoRoom)?;
-    if plain.ip_version == 6 && !l4_checksum::fill_l4_checksum(frame, &plain) {
-        return Err(NoRoom);
-    }
-    Ok(())
+    transform::fill_ipv6_udp_checksum(frame)
 }
 
 /// Why an authenticated packet is not decapsulated.

@@ -16,7 +16,7 @@ use crate::geometry::Geometry;
 use crate::ip::protocol;
 use crate::l4_checksum;
 use crate::outer::{OuterTemplate, PerPacket};
-use crate::packet::{Parsed, Plain, Protocol, parse_transmit};
+use crate::packet::{Parsed, Plain, Protocol};
 use crate::room::{NoRoom, Room};
 use crate::transform::{self, Decapsulated, Refused, Rejected};
 use crate::udp;
@@ -98,11 +98,7 @@ pub fn finish_outer_checksum(frame: &mut [u8], parameters: &Parameters) -> Resul
     if !has_ipv6_checksum(parameters) {
         return Ok(());
     }
-    let plain = parse_transmit(frame).map_err(|_| NoRoom)?;
-    if plain.ip_version == 6 && !l4_checksum::fill_l4_checksum(frame, &plain) {
-        return Err(NoRoom);
-    }
-    Ok(())
+    transform::fill_ipv6_udp_checksum(frame)
 }
 
 /// Takes the inner packet out of an opened tunnel packet: the outer headers, ESP, trailer, ICV and TFC padding go, the

@@ -12,9 +12,9 @@ use crate::ethernet::{self, ethertype};
 use crate::ip::{protocol, traffic_class};
 use crate::malformed::Malformed;
 use crate::outer::OuterHeader;
-use crate::packet::Plain;
+use crate::packet::{Plain, parse_transmit};
 use crate::room::{NoRoom, Room};
-use crate::{ipv4, ipv6};
+use crate::{ipv4, ipv6, l4_checksum};
 
 /// Why a packet is not encapsulated. The frame is then as it was, in clear: it must not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,4 +342,14 @@ fn combine(inner_class: u8, outer_class: u8) -> Result<u8, Rejected> {
 pub(crate) fn set_ethertype(frame: &mut [u8], l3_offset: usize, ethertype: u16) -> Result<(), NoRoom> {
     let offset = l3_offset.checked_sub(2).ok_or(NoRoom)?;
     bytes::put(frame, offset, &ethertype.to_be_bytes())
+}
+
+/// Computes the checksum of the UDP header around a sealed packet, if it is over IPv6.
+#[inline]
+pub(crate) fn fill_ipv6_udp_checksum(frame: &mut [u8]) -> Result<(), NoRoom> {
+    let plain = parse_transmit(frame).map_err(|_| NoRoom)?;
+    if plain.ip_version == 6 && !l4_checksum::fill_l4_checksum(frame, &plain) {
+        return Err(NoRoom);
+    }
+    Ok(())
 }
