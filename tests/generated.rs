@@ -1,4 +1,4 @@
-//! What is made from the contract's rows is checked in; it must not be older than they are.
+//! What is made from rows of data is checked in; it must not be older than they are.
 
 use std::fmt;
 use std::path::Path;
@@ -11,10 +11,15 @@ struct Generated {
     write: fn(&mut String) -> fmt::Result,
 }
 
-const GENERATED: [Generated; 3] = [
+const GENERATED: [Generated; 4] = [
     Generated { path: "docs/registers.md", format: "manual", write: export::manual },
     Generated { path: "regs/regs.json", format: "json", write: export::json },
     Generated { path: "rtl-bench/rtl/cryptonic_regs_pkg.sv", format: "sv", write: export::system_verilog },
+    Generated {
+        path: "rtl-bench/rtl/cryptonic_wire_pkg.sv",
+        format: "wire-sv",
+        write: cryptonic_wire::constants::system_verilog,
+    },
 ];
 
 #[test]

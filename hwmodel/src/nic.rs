@@ -10,7 +10,7 @@ use cryptonic_pci::config::{ConfigSpace, Identity};
 use cryptonic_pci::host::Bar;
 use cryptonic_pci::msix::MsixTable;
 use cryptonic_pci::{Device, Time};
-use cryptonic_regs::bar0::{BAR0_BYTES, Control, EspUdpPort, PspControl};
+use cryptonic_regs::bar0::{BAR0_BYTES, Control, EspUdpPort, PspControl, SecurityProtocols};
 use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 use cryptonic_regs::psp_policy::PspRotation;
 use cryptonic_regs::{PCI_CLASS, PCI_DEVICE_ID, PCI_VENDOR_ID, Status};
@@ -58,6 +58,7 @@ pub struct Nic {
     pub(crate) control: Control,
     pub(crate) psp_control: PspControl,
     pub(crate) esp_udp_port: EspUdpPort,
+    pub(crate) security_protocols: SecurityProtocols,
     pub(crate) psp_source_ports: SourcePorts,
     /// Writes into push windows on their way, 64 bytes a place.
     pub(crate) lines: SecretPlaces<8>,
@@ -190,6 +191,7 @@ impl Nic {
             control: Control::new(),
             psp_control: PspControl::new().with_udp_port(PSP_UDP_PORT),
             esp_udp_port: EspUdpPort::new().with_port(ESP_UDP_PORT),
+            security_protocols: SecurityProtocols::new(),
             psp_source_ports: SourcePorts::default(),
             lines: SecretPlaces::default(),
             latched_high: 0,
@@ -524,6 +526,7 @@ impl Device for Nic {
         self.control = Control::new();
         self.psp_control = PspControl::new().with_udp_port(PSP_UDP_PORT);
         self.esp_udp_port = EspUdpPort::new().with_port(ESP_UDP_PORT);
+        self.security_protocols = SecurityProtocols::new();
         self.psp_source_ports = SourcePorts::default();
         self.lines.reset();
         // What its rings still held is gone as a whole; only the epoch goes on.

@@ -300,7 +300,7 @@ fn flow_inside(frame: &[u8], plain: &Plain) -> Option<Plain> {
     // TCP and UDP have their ports at the same place.
     let ports = upper
         .filter(|_| matches!(flow.next_header, protocol::TCP | protocol::UDP))
-        .and_then(|upper| tcp::Header::parse(upper).ok())
+        .and_then(tcp::Header::parse)
         .map(|ports| Ports { source: ports.source_port, destination: ports.destination_port });
     Some(Plain { ports, ..flow })
 }

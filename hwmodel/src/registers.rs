@@ -155,6 +155,7 @@ impl Nic {
                 .into_bits(),
             _ if offset == bar0::SEGMENTED_BYTES_MAX.offset => self.segmented_bytes_max() as u32,
             _ if offset == bar0::ESP_UDP_PORT.offset => self.esp_udp_port.into_bits(),
+            _ if offset == bar0::SECURITY_PROTOCOLS.offset => self.security_protocols.into_bits(),
             _ if offset == bar0::PROTOCOL_CAPABILITY.offset => bar0::ProtocolCapability::new()
                 .with_esp(true)
                 .with_psp(true)
@@ -173,6 +174,8 @@ impl Nic {
                 .with_psp_slot(true)
                 .with_psp_cookie(true)
                 .with_unmatched_to_host(true)
+                .with_eesp_parser(true)
+                .with_wespv2_parser(true)
                 .into_bits(),
             _ if offset == bar0::CIPHER_CAPABILITY.offset => bar0::CipherCapability::new()
                 .with_aes_gcm_128(true)
@@ -265,6 +268,13 @@ impl Nic {
             _ if offset == bar0::ESP_UDP_PORT.offset => {
                 let port = bar0::EspUdpPort::from_bits(value).port();
                 self.esp_udp_port = bar0::EspUdpPort::new().with_port(port);
+            }
+            _ if offset == bar0::SECURITY_PROTOCOLS.offset => {
+                let written = bar0::SecurityProtocols::from_bits(value);
+                self.security_protocols = bar0::SecurityProtocols::new()
+                    .with_eesp_protocol(written.eesp_protocol())
+                    .with_wespv2_protocol(written.wespv2_protocol())
+                    .with_eesp_in_udp(written.eesp_in_udp());
             }
             _ if offset == bar0::ADMIN_CONTROL.offset => {
                 self.admin_control_write(bar0::AdminControl::from_bits(value));

@@ -6,6 +6,7 @@
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
+use cryptonic_wire::packet::Expected;
 use cryptonic_wire::psp;
 use cryptonic_wire::sequence::{self, Verdict};
 use cryptonic_wire::{Geometry, Parsed, Protocol, UdpPorts, esp};
@@ -51,8 +52,7 @@ impl Nic {
         packet.buffer_bytes = packet.bytes();
 
         let parsed_at = self.parse_time(packet.bytes());
-        let ports = UdpPorts { psp: self.psp_control.udp_port(), esp: self.esp_udp_port.port() };
-        let parsed = rx_parse::parse(packet.frame(), ports);
+        let parsed = rx_parse::parse(packet.frame(), &self.expected());
         let parsed = match &parsed {
             Ok(parsed) => parsed,
             Err(status) => {
@@ -77,6 +77,8 @@ impl Nic {
                 opening => opening.map(Some),
             },
             Protocol::Psp => self.open_psp(&mut packet, parsed, looked_up).map(Some),
+            Protocol::Wespv2 | Protocol::Eesp if self.control.unmatched_to_host() => Ok(None),
+            Protocol::Wespv2 | Protocol::Eesp => Err(Status::NoSa),
         };
         let opening = match opening {
             Ok(opening) => opening,
@@ -90,6 +92,16 @@ impl Nic {
             None => self.receive.lanes.bypass(looked_up),
         };
         self.commit_later(packet, left_lanes);
+    }
+
+    /// Where the registers have the parser look for security protocols.
+    fn expected(&self) -> Expected {
+        Expected {
+            udp_ports: UdpPorts { psp: self.psp_control.udp_port(), esp: self.esp_udp_port.port() },
+            eesp_protocol: self.security_protocols.eesp_protocol(),
+            eesp_in_udp: self.security_protocols.eesp_in_udp(),
+            wespv2_protocol: self.security_protocols.wespv2_protocol(),
+        }
     }
 
     /// A packet that has left the reorder buffer goes to commit.

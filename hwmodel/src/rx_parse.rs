@@ -17,19 +17,49 @@
 use std::collections::VecDeque;
 
 use cryptonic_regs::Status;
-use cryptonic_wire::{Malformed, Parsed, UdpPorts, parse_receive};
+use cryptonic_wire::packet::Expected;
+use cryptonic_wire::{Malformed, Parsed, parse_receive};
 
 /// Cycles from a packet's last beat to its result: beat register, header extraction in three steps (Ethernet
 /// and IP, extension headers, security protocol), verdict.
 pub const LATENCY_CYCLES: u64 = 5;
 
+/// Octets of a beat.
+pub const BEAT_OCTETS: usize = 64;
+/// Octets from where sequence number and IV begin that come with a result.
+pub const NUMBERS_OCTETS: usize = 16;
+
 /// What the parser says of a packet: its layers, or the verdict that it is malformed.
-pub type Result = std::result::Result<Parsed, Status>;
+pub type Result = std::result::Result<Headers, Status>;
+
+/// What the unit shows of a packet that is not malformed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// Its layers.
+    pub parsed: Parsed,
+    /// The octets of the frame from [`Parsed::numbers_offset`] on, where sequence number and IV stand; zero past the
+    /// frame's end, and where there is no security header.
+    pub numbers: [u8; NUMBERS_OCTETS],
+}
+
+/// What the model's NIC needs of the unit, for it has the frame at hand.
+#[inline]
+pub fn parse(frame: &[u8], expected: &Expected) -> std::result::Result<Parsed, Status> {
+    parse_receive(frame, *expected).map_err(verdict)
+}
 
 /// The function of the unit.
 #[inline]
-pub fn parse(frame: &[u8], udp_ports: UdpPorts) -> Result {
-    parse_receive(frame, udp_ports).map_err(verdict)
+pub fn headers(frame: &[u8], expected: &Expected) -> Result {
+    let parsed = parse(frame, expected)?;
+    let mut numbers = [0; NUMBERS_OCTETS];
+    if parsed.numbers_offset != 0 {
+        let there = frame.get(parsed.numbers_offset..).unwrap_or(&[]);
+        for (number, octet) in numbers.iter_mut().zip(there) {
+            *number = *octet;
+        }
+    }
+    Ok(Headers { parsed, numbers })
 }
 
 /// The status number of a malformation.
@@ -46,7 +76,6 @@ pub fn verdict(malformed: Malformed) -> Status {
         Malformed::TruncatedIpv6Extension => Status::TruncatedIpv6Extension,
         Malformed::TooDeepExtensionChain => Status::TooDeepExtensionChain,
         Malformed::Fragment => Status::Fragment,
-        Malformed::TruncatedTcp => Status::TruncatedTcp,
         Malformed::TruncatedUdp => Status::TruncatedUdp,
         Malformed::BadUdpLength => Status::BadUdpLength,
         Malformed::TruncatedEsp => Status::TruncatedEsp,
@@ -56,24 +85,24 @@ pub fn verdict(malformed: Malformed) -> Status {
         Malformed::PspBadHeaderLength => Status::PspBadHeaderLength,
         Malformed::PspCryptOffsetPastEnd => Status::PspCryptOffsetPastEnd,
         Malformed::ReservedSpi => Status::ReservedSpi,
-        // The parser asks for neither EESP nor WESPv2, so that none of these is its answer.
-        Malformed::OptionOverrun
-        | Malformed::TooManyOptions
-        | Malformed::CryptOffsetNotAllowed
-        | Malformed::CryptOffsetPastEnd
-        | Malformed::TruncatedEesp
-        | Malformed::EespFixedBits
-        | Malformed::EespBadVersion
-        | Malformed::EespBadCryptOffset
-        | Malformed::EespPayloadOffset
-        | Malformed::EespSessionId
-        | Malformed::TruncatedWesp
-        | Malformed::WespBadVersion
-        | Malformed::WespBadHeaderLength
-        | Malformed::WespBadNextHeader
-        | Malformed::WespUnknownOption
-        | Malformed::WespHeaderLengthMismatch
-        | Malformed::NotThisProtocol => Status::NoSa,
+        Malformed::OptionOverrun => Status::OptionOverrun,
+        Malformed::TooManyOptions => Status::TooManyOptions,
+        Malformed::TruncatedEesp => Status::TruncatedEesp,
+        Malformed::EespFixedBits => Status::EespFixedBits,
+        Malformed::EespBadVersion => Status::EespBadVersion,
+        Malformed::EespBadCryptOffset => Status::EespBadCryptOffset,
+        Malformed::TruncatedWesp => Status::TruncatedWesp,
+        Malformed::WespBadVersion => Status::WespBadVersion,
+        Malformed::WespBadHeaderLength => Status::WespBadHeaderLength,
+        Malformed::WespBadNextHeader => Status::WespBadNextHeader,
+        Malformed::WespUnknownOption => Status::WespUnknownOption,
+        Malformed::CryptOffsetNotAllowed => Status::CryptOffsetNotAllowed,
+        Malformed::CryptOffsetPastEnd => Status::CryptOffsetPastEnd,
+        Malformed::EespPayloadOffset => Status::EespPayloadOffset,
+        Malformed::EespSessionId => Status::EespSessionId,
+        Malformed::WespHeaderLengthMismatch => Status::WespHeaderLengthMismatch,
+        // Never said of a frame: an SA is looked up under the protocol that the parser has named.
+        Malformed::NotThisProtocol => Status::NoSa,
     }
 }
 
@@ -138,20 +167,31 @@ impl RxParseTiming {
 }
 
 /// One beat of the packet bus.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beat {
-    /// The bytes; only the last beat of a packet may have fewer than the bus.
-    pub bytes: Vec<u8>,
+    /// The octets, of which [`Self::octets`] count. The rest is of no meaning and must not matter.
+    pub data: [u8; BEAT_OCTETS],
+    /// Octets that count: 1 to 64, all 64 but in the last beat of a packet.
+    pub octets: u8,
     /// Whether it is the last of its packet.
     pub last: bool,
 }
 
+impl Beat {
+    /// The octets that count.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.data.get(..usize::from(self.octets)).unwrap_or(&self.data)
+    }
+}
+
 /// The unit a cycle at a time.
 pub struct RxParseShell {
-    udp_ports: UdpPorts,
+    expected: Expected,
     frame: Vec<u8>,
     in_packet: bool,
-    /// Results on their way, with the cycles each has left.
+    cycle: u64,
+    /// Results on their way, with the cycle in which each comes out.
     pipeline: VecDeque<(u64, Result)>,
     fifo: VecDeque<Result>,
     results: usize,
@@ -170,11 +210,12 @@ pub struct Outputs {
 
 impl RxParseShell {
     /// The unit after reset.
-    pub fn new(results: u64, udp_ports: UdpPorts) -> Self {
+    pub fn new(results: u64, expected: Expected) -> Self {
         RxParseShell {
-            udp_ports,
+            expected,
             frame: Vec::new(),
             in_packet: false,
+            cycle: 0,
             pipeline: VecDeque::new(),
             fifo: VecDeque::new(),
             results: results as usize,
@@ -185,13 +226,10 @@ impl RxParseShell {
     /// One clock cycle: a beat may be offered, and the consumer may be ready. What is shown in a cycle depends
     /// only on registers; the beat is taken if `ready`, the result if there is one and the consumer is ready.
     pub fn step(&mut self, offered: Option<&Beat>, consumer_ready: bool) -> Outputs {
-        for (cycles, _) in &mut self.pipeline {
-            *cycles -= 1;
-        }
-        while let Some((0, _)) = self.pipeline.front() {
-            if let Some((_, result)) = self.pipeline.pop_front() {
-                self.fifo.push_back(result);
-            }
+        if self.pipeline.front().is_some_and(|(cycle, _)| *cycle == self.cycle)
+            && let Some((_, result)) = self.pipeline.pop_front()
+        {
+            self.fifo.push_back(result);
         }
         let outputs = Outputs {
             ready: self.in_packet || self.reserved < self.results,
@@ -204,16 +242,17 @@ impl RxParseShell {
                 self.reserved += 1;
                 self.frame.clear();
             }
-            self.frame.extend_from_slice(&beat.bytes);
+            self.frame.extend_from_slice(beat.bytes());
             self.in_packet = !beat.last;
             if beat.last {
-                self.pipeline.push_back((LATENCY_CYCLES, parse(&self.frame, self.udp_ports)));
+                self.pipeline.push_back((self.cycle + LATENCY_CYCLES, headers(&self.frame, &self.expected)));
             }
         }
         if consumer_ready && outputs.result.is_some() {
             self.fifo.pop_front();
             self.reserved -= 1;
         }
+        self.cycle += 1;
         outputs
     }
 

@@ -145,8 +145,12 @@ bits! {
         psp_cookie: bool = 1,
         /// ESP packets that no SA takes can be handed up.
         unmatched_to_host: bool = 1,
+        /// The receive parser knows EESP (draft-ietf-ipsecme-eesp-03).
+        eesp_parser: bool = 1,
+        /// The receive parser knows WESPv2 (draft-klassert-ipsecme-wespv2-01).
+        wespv2_parser: bool = 1,
         /// Reserved.
-        _reserved: u32 = 12,
+        _reserved: u32 = 10,
     }
     /// Ciphers.
     pub struct CipherCapability: u32 {
@@ -204,6 +208,17 @@ bits! {
         port: u16 = 16,
         /// Reserved.
         _reserved: u16 = 16,
+    }
+    /// Where the receive parser looks for EESP and WESPv2.
+    pub struct SecurityProtocols: u32 {
+        /// IP protocol number of EESP, which has none assigned; 0 for none. Those of ESP and UDP are never EESP.
+        eesp_protocol: u8 = 8,
+        /// IP protocol number of WESPv2, 141 as a rule; 0 for none, in UDP too. Those of ESP, UDP and EESP are never WESPv2.
+        wespv2_protocol: u8 = 8,
+        /// An SPI whose first bit is 1 is EESP where ESP comes in UDP.
+        eesp_in_udp: bool = 1,
+        /// Reserved.
+        _reserved: u16 = 15,
     }
     /// Device state.
     pub struct DeviceStatus: u32 {
@@ -421,6 +436,8 @@ registers! {
         0x10 ReadOnly MAC_ADDRESS: u64;
         /// UDP destination port of ESP in UDP on receive. 4500 after reset; 0 turns it off.
         0x18 ReadWrite ESP_UDP_PORT: EspUdpPort;
+        /// Where the receive parser looks for EESP and WESPv2. 0 after reset: nowhere.
+        0x1c ReadWrite SECURITY_PROTOCOLS: SecurityProtocols;
     }
 }
 

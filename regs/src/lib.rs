@@ -28,7 +28,7 @@ pub use rows::{Access, Block, Field, Record, Register, RegisterRow, Value, Word}
 pub use status::Status;
 
 /// The version of this contract: a driver refuses a device of another major version.
-pub const CONTRACT_MAJOR: u16 = 3;
+pub const CONTRACT_MAJOR: u16 = 4;
 /// Rises when registers are added and nothing that was there changes.
 pub const CONTRACT_MINOR: u16 = 0;
 

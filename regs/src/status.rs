@@ -75,8 +75,9 @@ enumeration! {
         TooDeepExtensionChain = 41, "too_deep_extension_chain";
         /// rx_parse: a fragment of a protected packet; it is never opened (RFC 4303 3.4.1).
         Fragment = 42, "fragment";
-        /// rx_parse: the packet ends before the TCP ports do.
-        TruncatedTcp = 43, "truncated_tcp";
+        /// rx_parse: the packet ends before the EESP header and its options do; rx_geometry: before sequence number, IV,
+        /// payload info header and ICV do.
+        TruncatedEesp = 43, "truncated_eesp";
         /// rx_parse: the packet ends inside the UDP header.
         TruncatedUdp = 44, "truncated_udp";
         /// rx_parse: the UDP length is shorter than its header, longer than the packet, or under PSP not all of it.
@@ -97,6 +98,27 @@ enumeration! {
         ReservedSpi = 52, "reserved_spi";
         /// rx_parse: a NAT keepalive (RFC 3948 2.3), dropped silently.
         NatKeepalive = 53, "nat_keepalive";
+        /// rx_parse: an option of an EESP or WESPv2 header passes the end of the options.
+        OptionOverrun = 54, "option_overrun";
+        /// rx_parse: an EESP or WESPv2 header with more than 8 options, padding included.
+        TooManyOptions = 55, "too_many_options";
+        /// rx_parse: the first bit of an EESP header is not 1, or its reserved bits are not 0.
+        EespFixedBits = 56, "eesp_fixed_bits";
+        /// rx_parse: the EESP version is not 0.
+        EespBadVersion = 57, "eesp_bad_version";
+        /// rx_parse: an EESP crypt offset option is not of two octets, comes twice, or has its payload inside the options
+        /// or past the packet.
+        EespBadCryptOffset = 58, "eesp_bad_crypt_offset";
+        /// rx_parse: the packet ends before the WESPv2 header, its options and the ESP header do.
+        TruncatedWesp = 59, "truncated_wesp";
+        /// rx_parse: the WESP version is not that of WESPv2.
+        WespBadVersion = 60, "wesp_bad_version";
+        /// rx_parse: the WESPv2 header length is below 12, not aligned, or ends before the ESP header does.
+        WespBadHeaderLength = 61, "wesp_bad_header_length";
+        /// rx_parse: a WESPv2 packet without a crypt offset has another next header than 59.
+        WespBadNextHeader = 62, "wesp_bad_next_header";
+        /// rx_parse: a WESPv2 option that asks for the packet to be dropped where it is not known, or may change on its way.
+        WespUnknownOption = 63, "wesp_unknown_option";
 
         /// sa_lookup: no inbound SA for this protocol, SPI and destination.
         NoSa = 64, "no_sa";
@@ -130,6 +152,16 @@ enumeration! {
         ReceiveHardLimit = 78, "receive_hard_limit";
         /// receive commit: a PSP packet with the D bit, where the host wants those dropped.
         PspDropBit = 79, "psp_drop_bit";
+        /// rx_geometry: an EESP packet has a crypt offset option that its SA does not allow.
+        CryptOffsetNotAllowed = 80, "crypt_offset_not_allowed";
+        /// rx_geometry: the crypt offset of an EESP or WESPv2 packet points past its last payload octet.
+        CryptOffsetPastEnd = 81, "crypt_offset_past_end";
+        /// rx_geometry: the EESP payload offset is not where the SA has the payload.
+        EespPayloadOffset = 82, "eesp_payload_offset";
+        /// rx_geometry: the EESP session ID is above the SA's last sub SA ID.
+        EespSessionId = 83, "eesp_session_id";
+        /// rx_geometry: the WESPv2 header length is not the one that the SA makes it.
+        WespHeaderLengthMismatch = 84, "wesp_header_length_mismatch";
 
         /// steering: no receive descriptor was posted, or too few for the frame.
         NoBuffer = 96, "no_buffer";

@@ -197,7 +197,10 @@ impl<'a> Gate<'a> {
     /// Whether an `in` SA, or PSP, takes a packet.
     fn opens(&self, parsed: &packet::Parsed) -> bool {
         match parsed.protocol {
-            packet::Protocol::Other | packet::Protocol::NatKeepalive => false,
+            packet::Protocol::Other
+            | packet::Protocol::NatKeepalive
+            | packet::Protocol::Wespv2
+            | packet::Protocol::Eesp => false,
             packet::Protocol::Psp => self.receives_psp,
             packet::Protocol::Esp => {
                 let (_, destination) = addresses(&parsed.plain);

@@ -23,6 +23,8 @@ pub(crate) enum Format {
     Json,
     /// The SystemVerilog package
     Sv,
+    /// The SystemVerilog package of packet formats
+    WireSv,
 }
 
 /// Prints the contract, or the part of it that `name` names.
@@ -41,6 +43,7 @@ pub(crate) fn run(name: Option<&str>, format: Format, as_json: bool) -> Result<(
         Format::Manual => export::manual(&mut text),
         Format::Json => export::json(&mut text),
         Format::Sv => export::system_verilog(&mut text),
+        Format::WireSv => cryptonic_wire::constants::system_verilog(&mut text),
     };
     written.map_err(Error::input)?;
     if as_json && format != Format::Json {

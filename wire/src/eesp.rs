@@ -344,15 +344,6 @@ impl Layout {
     }
 }
 
-/// Where EESP is expected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Expected {
-    /// The IP protocol number that is EESP's.
-    pub protocol: Option<u8>,
-    /// Whether an SPI whose first bit is one is EESP where ESP comes in UDP. ESP's SPIs then must begin with a zero (6).
-    pub in_udp: bool,
-}
-
 /// What an EESP packet says of itself without its SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located {
@@ -365,6 +356,22 @@ pub struct Located {
 }
 
 impl Located {
+    /// What the receive parser has found; nothing where it has found another protocol.
+    #[inline]
+    pub fn of(parsed: &Parsed) -> Option<Self> {
+        let Parsed { protocol: Protocol::Eesp, crypt_offset, session_id, spi, .. } = *parsed else {
+            return None;
+        };
+        let option_length =
+            u8::try_from(usize::from(parsed.header_octets).checked_sub(HEADER_LENGTH)?).ok()?;
+        let option = |payload_offset| CryptOffset { payload_offset, crypt_offset };
+        Some(Self {
+            offset: parsed.security_offset,
+            header: Header { option_length, session_id, spi },
+            crypt_offset: parsed.payload_offset.map(option),
+        })
+    }
+
     /// The layout of the packet under an SA.
     #[inline]
     pub const fn layout(&self, parameters: &Parameters) -> Layout {
@@ -376,27 +383,13 @@ impl Located {
     }
 }
 
-/// Finds EESP in a frame of which the receive parser has said `parsed`; nothing where it is another protocol.
-///
-/// In UDP the receive parser has judged the datagram as ESP: one below eight octets is [`Malformed::TruncatedEsp`] there.
+/// Reads the fixed header at the front of `packet` and its crypt offset option. `packet` ends with its ICV.
 ///
 /// # Errors
-/// [`Malformed::Fragment`], then what [`Header::parse`] says, then [`Malformed::TruncatedEesp`] where the packet ends
-/// inside the options, [`Malformed::OptionOverrun`], [`Malformed::TooManyOptions`] or [`Malformed::EespBadCryptOffset`].
+/// What [`Header::parse`] says, then [`Malformed::TruncatedEesp`] where the packet ends inside the options,
+/// [`Malformed::OptionOverrun`], [`Malformed::TooManyOptions`] or [`Malformed::EespBadCryptOffset`].
 #[inline]
-pub fn locate(parsed: &Parsed, frame: &[u8], expected: Expected) -> Result<Option<Located>, Malformed> {
-    let plain = &parsed.plain;
-    let offset = match (parsed.protocol, parsed.udp_offset) {
-        (Protocol::Other, None) if plain.ip_version != 0 && expected.protocol == Some(plain.next_header) => {
-            plain.l4_offset()
-        }
-        (Protocol::Esp, Some(_)) if expected.in_udp && parsed.spi >> 31 == 1 => parsed.security_offset,
-        _ => return Ok(None),
-    };
-    if plain.fragment {
-        return Err(Malformed::Fragment);
-    }
-    let packet = frame.get(offset..plain.l3_end).ok_or(Malformed::TruncatedEesp)?;
+pub(crate) fn parse(packet: &[u8]) -> Result<(Header, Option<CryptOffset>), Malformed> {
     let header = Header::parse(packet)?;
     let options = packet.get(HEADER_LENGTH..header.options_end()).ok_or(Malformed::TruncatedEesp)?;
     let mut crypt_offset = None;
@@ -412,7 +405,7 @@ pub fn locate(parsed: &Parsed, frame: &[u8], expected: Expected) -> Result<Optio
             }
         }
     }
-    Ok(Some(Located { offset, header, crypt_offset }))
+    Ok((header, crypt_offset))
 }
 
 /// What a received packet says under its SA, before its ICV is judged.

@@ -65,6 +65,7 @@
 pub mod aead;
 mod bytes;
 pub mod checksum;
+pub mod constants;
 pub mod ecn;
 pub mod eesp;
 pub mod eesp_transform;

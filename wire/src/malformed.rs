@@ -40,7 +40,6 @@ malformations! {
     TruncatedIpv6Extension "truncated_ipv6_extension" "The IPv6 packet ends inside an extension header."
     TooDeepExtensionChain "too_deep_extension_chain" "The IPv6 packet has more than eight extension headers."
     Fragment "fragment" "An IP fragment carries ESP or PSP, which are opened only after reassembly."
-    TruncatedTcp "truncated_tcp" "The IP packet ends before the TCP ports do."
     TruncatedUdp "truncated_udp" "The IP packet ends before the 8-octet UDP header does."
     BadUdpLength "bad_udp_length" "The UDP length is below eight or past the IP payload, or under ESP or PSP is not all of it."
     TruncatedEsp "truncated_esp" "The IP packet ends before the ESP header, IV, trailer and ICV do."

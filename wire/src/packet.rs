@@ -1,13 +1,13 @@
 //! What can be said of a frame without an SA: the receive parser's verdict, and the transmit side's classification.
 //!
 //! Both are pure and total, and both judge in one order, front to back: Ethernet and tags, IP header, (receive:
-//! IPv4 checksum), extension headers, then UDP, ESP or PSP. The first malformation found is the answer.
+//! IPv4 checksum), extension headers, then UDP and the security protocol. The first malformation found is the answer.
 
 use crate::bytes;
 use crate::ethernet::{self, ethertype};
 use crate::ip::protocol;
 use crate::malformed::Malformed;
-use crate::{esp, ipv4, ipv6, psp, tcp, udp};
+use crate::{eesp, esp, ipv4, ipv6, psp, tcp, udp, wespv2};
 
 /// The malformations that [`parse_receive`] can answer with; the others belong to single headers or to misuse.
 pub const RECEIVE_MALFORMATIONS: &[Malformed] = &[
@@ -31,6 +31,17 @@ pub const RECEIVE_MALFORMATIONS: &[Malformed] = &[
     Malformed::PspBadHeaderLength,
     Malformed::PspCryptOffsetPastEnd,
     Malformed::ReservedSpi,
+    Malformed::OptionOverrun,
+    Malformed::TooManyOptions,
+    Malformed::TruncatedEesp,
+    Malformed::EespFixedBits,
+    Malformed::EespBadVersion,
+    Malformed::EespBadCryptOffset,
+    Malformed::TruncatedWesp,
+    Malformed::WespBadVersion,
+    Malformed::WespBadHeaderLength,
+    Malformed::WespBadNextHeader,
+    Malformed::WespUnknownOption,
 ];
 
 /// The UDP destination ports at which the receive parser looks for a security protocol; 0 is off.
@@ -46,6 +57,27 @@ impl Default for UdpPorts {
     /// PSP at its own port, ESP directly over IP alone.
     fn default() -> Self {
         Self { psp: psp::DEFAULT_UDP_PORT, esp: 0 }
+    }
+}
+
+/// Where the receive parser looks for security protocols, beside ESP over IP, which it always takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// The ports of PSP and of ESP in UDP.
+    pub udp_ports: UdpPorts,
+    /// The IP protocol number of EESP, which has none assigned yet; 0 is off.
+    pub eesp_protocol: u8,
+    /// Whether an SPI whose first bit is one is EESP where ESP comes in UDP. ESP's SPIs then must begin with a zero
+    /// (draft-ietf-ipsecme-eesp-03, 6).
+    pub eesp_in_udp: bool,
+    /// The IP protocol number of WESPv2, [`wespv2::PROTOCOL`] as a rule; 0 is off, in UDP too.
+    pub wespv2_protocol: u8,
+}
+
+impl From<UdpPorts> for Expected {
+    /// ESP and PSP alone.
+    fn from(udp_ports: UdpPorts) -> Self {
+        Self { udp_ports, ..Self::default() }
     }
 }
 
@@ -104,16 +136,20 @@ impl Plain {
 /// The security protocol of a received frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protocol {
-    /// Neither: for the host, if clear packets may enter.
+    /// None: for the host, if clear packets may enter.
     #[default]
-    Other,
+    Other = 0,
     /// ESP, over IP or UDP.
-    Esp,
+    Esp = 1,
     /// PSP over UDP.
-    Psp,
+    Psp = 2,
     /// One octet 0xff at the port of ESP in UDP: it keeps a NAT mapping alive, and is to be counted and dropped (RFC 3948,
     /// 2.3).
-    NatKeepalive,
+    NatKeepalive = 3,
+    /// WESPv2, over IP or UDP, with ESP in it.
+    Wespv2 = 4,
+    /// EESP, over IP or UDP.
+    Eesp = 5,
 }
 
 /// What the receive parser says of a frame.
@@ -123,41 +159,75 @@ pub struct Parsed {
     pub plain: Plain,
     /// The security protocol.
     pub protocol: Protocol,
-    /// Where the UDP header stands that ESP, PSP or a keepalive came in; nothing for ESP over IP and for the rest.
+    /// Where the UDP header stands that the security protocol or a keepalive came in; nothing for what comes over IP.
     pub udp_offset: Option<usize>,
-    /// Where the ESP or PSP header begins; 0 where there is none.
+    /// Where the security header begins; 0 where there is none.
     pub security_offset: usize,
-    /// SPI as a number, 0 where there is none.
+    /// SPI as a number, of WESPv2 that of the ESP packet in it; 0 where there is none.
     pub spi: u32,
-    /// ESP: the low half of the sequence number. 0 otherwise.
+    /// ESP and WESPv2: the low half of the sequence number. 0 otherwise.
     pub sequence: u32,
     /// An ESP packet whose SPI is 1 to 255: reserved by IANA, never looked up, for the host (such as an ESP ping).
     /// The protocol is then [`Protocol::Other`].
     pub reserved_esp_spi: bool,
+    /// Where sequence number and IV begin, as far as a packet has them: what stands there the SA tells. ESP and WESPv2:
+    /// behind the SPI. PSP: the IV. EESP: behind the options. 0 where there is no security header.
+    pub numbers_offset: usize,
+    /// Octets of the security header that the packet itself tells. ESP: 8. PSP: all, as the header extension length says.
+    /// WESPv2: up to the payload behind ESP's IV, as it says. EESP: with its options. 0 where there is none.
+    pub header_octets: u16,
+    /// The crypt offset that stands in the packet, in 4-octet units; 0 where none does.
+    pub crypt_offset: u8,
+    /// EESP with a crypt offset option: its payload offset, in 4-octet units.
+    pub payload_offset: Option<u8>,
+    /// EESP: session ID. 0 otherwise.
+    pub session_id: u16,
+    /// PSP: the octet of [`psp::flag`]. 0 otherwise.
+    pub psp_flags: u8,
 }
 
-/// Parses a frame from the wire. `udp_ports` says where ESP and PSP are expected over UDP.
+/// Parses a frame from the wire. `expected` says where security protocols are looked for; [`UdpPorts`] alone will do.
 ///
 /// A UDP checksum is not looked at: the ICV covers what it covers and more, and RFC 3948, 2.1 forbids to depend on it. At
-/// the port of ESP in UDP four octets of zero are the mark of something else, such as IKE: [`Protocol::Other`].
+/// the port of ESP in UDP four octets of zero are the mark of something else, such as IKE: [`Protocol::Other`]. ESP's SPI
+/// stands at the place of that mark, and so do the marks of WESPv2 and EESP: all that comes to this port and is not marked
+/// with zero is judged as ESP first, which needs eight octets.
 ///
 /// # Errors
 /// The first [`Malformed`] entry that holds. Only what the NIC has to understand is judged: the length of
-/// a UDP datagram, for one, only where it goes to one of the ports. Fragments are an error only where ESP or PSP is seen
-/// in them (RFC 4303, 3.4.1), and a flag in [`Plain`] otherwise.
+/// a UDP datagram, for one, only where it goes to one of the ports. Fragments are an error only where a security protocol
+/// is seen in them (RFC 4303, 3.4.1), and a flag in [`Plain`] otherwise.
 #[inline]
-pub fn parse_receive(frame: &[u8], udp_ports: UdpPorts) -> Result<Parsed, Malformed> {
+pub fn parse_receive(frame: &[u8], expected: impl Into<Expected>) -> Result<Parsed, Malformed> {
+    let expected = &expected.into();
     let plain = parse_layers(frame, true)?;
     let upper = frame.get(plain.l4_offset()..plain.l3_end).unwrap_or(&[]);
+    let over_ip = Carrier { udp_offset: None, offset: plain.l4_offset(), ip_version: plain.ip_version };
     let security = match plain.next_header {
         _ if plain.ip_version == 0 => Security::NONE,
-        protocol::ESP if plain.fragment => return Err(Malformed::Fragment),
-        protocol::ESP => receive_esp(upper, None, plain.l4_offset())?,
-        protocol::UDP => receive_udp(&plain, upper, udp_ports)?,
-        _ => Security::NONE,
+        protocol::UDP => receive_udp(&plain, upper, expected)?,
+        number if !expected.over_ip(number) => Security::NONE,
+        _ if plain.fragment => return Err(Malformed::Fragment),
+        protocol::ESP => receive_esp(upper, over_ip)?,
+        number if number == expected.eesp_protocol => receive_eesp(upper, over_ip)?,
+        _ => receive_wespv2(upper, over_ip)?,
     };
-    let Security { protocol, udp_offset, offset, spi, sequence, reserved_esp_spi } = security;
-    Ok(Parsed { plain, protocol, udp_offset, security_offset: offset, spi, sequence, reserved_esp_spi })
+    let reserved_esp_spi = security.reserved_esp_spi;
+    Ok(Parsed {
+        plain,
+        protocol: security.protocol,
+        udp_offset: security.udp_offset,
+        security_offset: security.offset,
+        spi: security.spi,
+        sequence: security.sequence,
+        reserved_esp_spi,
+        numbers_offset: security.numbers_offset,
+        header_octets: security.header_octets,
+        crypt_offset: security.crypt_offset,
+        payload_offset: security.payload_offset,
+        session_id: security.session_id,
+        psp_flags: security.psp_flags,
+    })
 }
 
 /// Parses a frame of the host's, to be sent or to be classified. The IPv4 header checksum is not judged, for the host
@@ -170,7 +240,17 @@ pub fn parse_transmit(frame: &[u8]) -> Result<Plain, Malformed> {
     parse_layers(frame, false)
 }
 
+impl Expected {
+    /// Whether the packets of this IP protocol are of a security protocol.
+    #[inline]
+    const fn over_ip(&self, number: u8) -> bool {
+        number == protocol::ESP
+            || (number != 0 && (number == self.eesp_protocol || number == self.wespv2_protocol))
+    }
+}
+
 /// What [`Parsed`] says beside [`Plain`].
+#[derive(Clone, Copy)]
 struct Security {
     protocol: Protocol,
     udp_offset: Option<usize>,
@@ -178,10 +258,16 @@ struct Security {
     spi: u32,
     sequence: u32,
     reserved_esp_spi: bool,
+    numbers_offset: usize,
+    header_octets: u16,
+    crypt_offset: u8,
+    payload_offset: Option<u8>,
+    session_id: u16,
+    psp_flags: u8,
 }
 
 impl Security {
-    /// Neither ESP nor PSP.
+    /// No security protocol.
     const NONE: Self = Self {
         protocol: Protocol::Other,
         udp_offset: None,
@@ -189,30 +275,107 @@ impl Security {
         spi: 0,
         sequence: 0,
         reserved_esp_spi: false,
+        numbers_offset: 0,
+        header_octets: 0,
+        crypt_offset: 0,
+        payload_offset: None,
+        session_id: 0,
+        psp_flags: 0,
     };
 }
 
-/// ESP, which begins where `packet` does, at `offset` of the frame; `udp_offset` says what it came in.
+/// What a security header came in.
+#[derive(Clone, Copy)]
+struct Carrier {
+    udp_offset: Option<usize>,
+    /// Where the security header begins.
+    offset: usize,
+    ip_version: u8,
+}
+
+/// ESP, which begins where `packet` does.
 #[inline]
-fn receive_esp(packet: &[u8], udp_offset: Option<usize>, offset: usize) -> Result<Security, Malformed> {
+fn receive_esp(packet: &[u8], carrier: Carrier) -> Result<Security, Malformed> {
     let [s0, s1, s2, s3, q0, q1, q2, q3]: [u8; 8] = bytes::array(packet, 0).ok_or(Malformed::TruncatedEsp)?;
     match u32::from_be_bytes([s0, s1, s2, s3]) {
         0 => Err(Malformed::ReservedSpi),
         1..=esp::LAST_RESERVED_SPI => Ok(Security { reserved_esp_spi: true, ..Security::NONE }),
         spi => Ok(Security {
             protocol: Protocol::Esp,
-            udp_offset,
-            offset,
+            udp_offset: carrier.udp_offset,
+            offset: carrier.offset,
             spi,
             sequence: u32::from_be_bytes([q0, q1, q2, q3]),
-            reserved_esp_spi: false,
+            numbers_offset: carrier.offset + esp::field::SEQUENCE.start,
+            header_octets: esp::FIXED_LENGTH as u16,
+            ..Security::NONE
         }),
     }
 }
 
-/// UDP, and ESP or PSP within it.
+/// What comes to the port of ESP in UDP.
 #[inline]
-fn receive_udp(plain: &Plain, upper: &[u8], udp_ports: UdpPorts) -> Result<Security, Malformed> {
+fn receive_esp_in_udp(packet: &[u8], carrier: Carrier, expected: &Expected) -> Result<Security, Malformed> {
+    if packet == [esp::NAT_KEEPALIVE] {
+        let udp_offset = carrier.udp_offset;
+        return Ok(Security { protocol: Protocol::NatKeepalive, udp_offset, ..Security::NONE });
+    }
+    if packet.starts_with(&esp::NON_ESP_MARKER) {
+        return Ok(Security::NONE);
+    }
+    if packet.len() >= esp::FIXED_LENGTH {
+        if expected.wespv2_protocol != 0 && packet.starts_with(&wespv2::UDP_MARKER) {
+            let offset = carrier.offset + wespv2::UDP_MARKER.len();
+            let behind_marker = packet.get(wespv2::UDP_MARKER.len()..).unwrap_or(&[]);
+            return receive_wespv2(behind_marker, Carrier { offset, ..carrier });
+        }
+        if expected.eesp_in_udp && packet.first().is_some_and(|octet| octet & eesp::first::ONE != 0) {
+            return receive_eesp(packet, carrier);
+        }
+    }
+    receive_esp(packet, carrier)
+}
+
+/// EESP, which begins where `packet` does.
+#[inline]
+fn receive_eesp(packet: &[u8], carrier: Carrier) -> Result<Security, Malformed> {
+    let (header, option) = eesp::parse(packet)?;
+    Ok(Security {
+        protocol: Protocol::Eesp,
+        udp_offset: carrier.udp_offset,
+        offset: carrier.offset,
+        spi: header.spi,
+        numbers_offset: carrier.offset + header.options_end(),
+        header_octets: header.options_end() as u16,
+        crypt_offset: option.map_or(0, |option| option.crypt_offset),
+        payload_offset: option.map(|option| option.payload_offset),
+        session_id: header.session_id,
+        ..Security::NONE
+    })
+}
+
+/// WESPv2, which begins where `packet` does.
+#[inline]
+fn receive_wespv2(packet: &[u8], carrier: Carrier) -> Result<Security, Malformed> {
+    let aligned_8 = carrier.ip_version == 6 && carrier.udp_offset.is_none();
+    let (header, esp) = wespv2::parse(packet, aligned_8)?;
+    Ok(Security {
+        protocol: Protocol::Wespv2,
+        udp_offset: carrier.udp_offset,
+        offset: carrier.offset,
+        spi: esp.spi,
+        sequence: esp.sequence,
+        numbers_offset: carrier.offset + header.esp_offset() + esp::field::SEQUENCE.start,
+        header_octets: u16::from(header.header_length),
+        crypt_offset: header.crypt_offset,
+        ..Security::NONE
+    })
+}
+
+/// UDP, and a security protocol within it.
+#[inline]
+fn receive_udp(plain: &Plain, upper: &[u8], expected: &Expected) -> Result<Security, Malformed> {
+    let udp_ports = expected.udp_ports;
     let destination = plain.ports.map_or(0, |ports| ports.destination);
     let to_psp = destination != 0 && destination == udp_ports.psp;
     let to_esp = destination != 0 && destination == udp_ports.esp;
@@ -236,17 +399,25 @@ fn receive_udp(plain: &Plain, upper: &[u8], udp_ports: UdpPorts) -> Result<Secur
     let udp_offset = Some(plain.l4_offset());
     let offset = plain.l4_offset() + udp::HEADER_LENGTH;
     if !to_psp {
-        return match packet {
-            [esp::NAT_KEEPALIVE] => {
-                Ok(Security { protocol: Protocol::NatKeepalive, udp_offset, ..Security::NONE })
-            }
-            _ if packet.starts_with(&esp::NON_ESP_MARKER) => Ok(Security::NONE),
-            _ => receive_esp(packet, udp_offset, offset),
-        };
+        return receive_esp_in_udp(
+            packet,
+            Carrier { udp_offset, offset, ip_version: plain.ip_version },
+            expected,
+        );
     }
     let header = psp::Header::parse(packet)?;
     header.check_length(packet.len())?;
-    Ok(Security { protocol: Protocol::Psp, udp_offset, offset, spi: header.spi, ..Security::NONE })
+    Ok(Security {
+        protocol: Protocol::Psp,
+        udp_offset,
+        offset,
+        spi: header.spi,
+        numbers_offset: offset + psp::field::IV.start,
+        header_octets: header.length() as u16,
+        crypt_offset: header.crypt_offset,
+        psp_flags: packet.get(psp::field::FLAGS.start).copied().unwrap_or(0),
+        ..Security::NONE
+    })
 }
 
 /// Ethernet, IP and ports. Inlined into its two callers, so that what it finds is written where it stays.
@@ -372,7 +543,7 @@ fn parse_ports(next_header: u8, upper: &[u8]) -> Option<Ports> {
     if !matches!(next_header, protocol::TCP | protocol::UDP) {
         return None;
     }
-    let header = tcp::Header::parse(upper).ok()?;
+    let header = tcp::Header::parse(upper)?;
     Some(Ports { source: header.source_port, destination: header.destination_port })
 }
 

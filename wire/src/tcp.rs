@@ -10,7 +10,6 @@
 //! ```
 
 use crate::bytes;
-use crate::malformed::Malformed;
 use crate::room::NoRoom;
 
 /// Octets of the header without options.
@@ -59,14 +58,14 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the ports at the front of `segment`.
-    ///
-    /// # Errors
-    /// [`Malformed::TruncatedTcp`] where there are fewer than four octets.
+    /// Reads the ports at the front of `segment`; nothing where there are fewer than four octets.
     #[inline]
-    pub fn parse(segment: &[u8]) -> Result<Self, Malformed> {
-        let [s0, s1, d0, d1] = bytes::array(segment, 0).ok_or(Malformed::TruncatedTcp)?;
-        Ok(Self { source_port: u16::from_be_bytes([s0, s1]), destination_port: u16::from_be_bytes([d0, d1]) })
+    pub fn parse(segment: &[u8]) -> Option<Self> {
+        let [s0, s1, d0, d1] = bytes::array(segment, 0)?;
+        Some(Self {
+            source_port: u16::from_be_bytes([s0, s1]),
+            destination_port: u16::from_be_bytes([d0, d1]),
+        })
     }
 
     /// Writes the ports to the front of `segment`; the rest of the TCP header is left as it is.

@@ -20,7 +20,7 @@ use crate::malformed::Malformed;
 use crate::option::Options;
 use crate::packet::{Parsed, Protocol};
 use crate::room::NoRoom;
-use crate::{bytes, ip, udp};
+use crate::{bytes, ip};
 
 /// IP protocol number, which WESP has in all versions (RFC 5840).
 pub const PROTOCOL: u8 = 141;
@@ -130,6 +130,17 @@ pub struct Located {
 }
 
 impl Located {
+    /// What the receive parser has found in `frame`; nothing where it has found another protocol.
+    #[inline]
+    pub fn of(parsed: &Parsed, frame: &[u8]) -> Option<Self> {
+        let Parsed { protocol: Protocol::Wespv2, security_offset: offset, spi, sequence, .. } = *parsed
+        else {
+            return None;
+        };
+        let header = Header::parse(frame.get(offset..parsed.plain.l3_end)?).ok()?;
+        Some(Self { offset, header, esp: esp::Header { spi, sequence } })
+    }
+
     /// Where ESP's payload begins in the frame, by what the packet says.
     #[inline]
     pub const fn payload_offset(&self) -> usize {
@@ -167,40 +178,19 @@ impl Located {
     }
 }
 
-/// Finds WESPv2 in a frame of which the receive parser has said `parsed`, directly over IP or in UDP at the port of ESP;
-/// nothing where it is another protocol. `protocol` is WESP's number, [`PROTOCOL`] unless configured otherwise.
+/// Reads the header at the front of `packet`, its options, and the header of the ESP packet behind them.
 ///
 /// The alignment on 8 octets that the draft has for IPv6 is asked of the outer header. RFC 5840 exempts UDP, whose marker
 /// is four octets long; the draft does not say it again, and it holds here too.
 ///
 /// # Errors
-/// [`Malformed::Fragment`], what [`Header::parse`] says, [`Malformed::WespBadHeaderLength`] over IPv6,
+/// What [`Header::parse`] says, [`Malformed::WespBadHeaderLength`] where the length is not `aligned_8`,
 /// [`Malformed::TruncatedWesp`] where the packet ends before ESP's header, [`Malformed::OptionOverrun`],
 /// [`Malformed::TooManyOptions`], [`Malformed::WespUnknownOption`], [`Malformed::ReservedSpi`].
 #[inline]
-pub fn locate(parsed: &Parsed, frame: &[u8], protocol: u8) -> Result<Option<Located>, Malformed> {
-    let plain = &parsed.plain;
-    if parsed.protocol != Protocol::Other || plain.ip_version == 0 {
-        return Ok(None);
-    }
-    let l4_offset = plain.l4_offset();
-    let marker_offset = l4_offset.saturating_add(udp::HEADER_LENGTH);
-    let is_in_udp = parsed.reserved_esp_spi
-        && plain.next_header == ip::protocol::UDP
-        && bytes::array(frame, marker_offset) == Some(UDP_MARKER);
-    let offset = if is_in_udp {
-        marker_offset.saturating_add(UDP_MARKER.len())
-    } else if plain.next_header == protocol {
-        l4_offset
-    } else {
-        return Ok(None);
-    };
-    if plain.fragment {
-        return Err(Malformed::Fragment);
-    }
-    let packet = frame.get(offset..plain.l3_end).ok_or(Malformed::TruncatedWesp)?;
+pub(crate) fn parse(packet: &[u8], aligned_8: bool) -> Result<(Header, esp::Header), Malformed> {
     let header = Header::parse(packet)?;
-    if plain.ip_version == 6 && !is_in_udp && !header.header_length.is_multiple_of(8) {
+    if aligned_8 && !header.header_length.is_multiple_of(8) {
         return Err(Malformed::WespBadHeaderLength);
     }
     let options = packet.get(HEADER_LENGTH..header.esp_offset()).ok_or(Malformed::TruncatedWesp)?;
@@ -209,9 +199,8 @@ pub fn locate(parsed: &Parsed, frame: &[u8], protocol: u8) -> Result<Option<Loca
             return Err(Malformed::WespUnknownOption);
         }
     }
-    let esp = esp::Header::parse(packet.get(header.esp_offset()..).unwrap_or(&[]));
-    match esp {
-        Ok(esp) => Ok(Some(Located { offset, header, esp })),
+    match esp::Header::parse(packet.get(header.esp_offset()..).unwrap_or(&[])) {
+        Ok(esp) => Ok((header, esp)),
         Err(Malformed::TruncatedEsp) => Err(Malformed::TruncatedWesp),
         Err(malformed) => Err(malformed),
     }

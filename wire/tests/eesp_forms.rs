@@ -4,18 +4,19 @@
 mod witness;
 
 use cryptonic_wire::eesp::{
-    self, Carrier, CryptOffset, Expected, Format, Header, Layout, Located, Numbering, Parameters,
+    self, Carrier, CryptOffset, Format, Header, Layout, Located, Numbering, Parameters,
 };
 use cryptonic_wire::eesp_transform::{self, Rejected};
 use cryptonic_wire::esp::{Ipv6UdpChecksum, UdpEncapsulation};
 use cryptonic_wire::outer::PerPacket;
+use cryptonic_wire::packet::Expected;
 use cryptonic_wire::packet::Ports;
 use cryptonic_wire::{
-    Aad, Decapsulated, IcvLength, Malformed, OuterTemplate, Refused, Room, Span, parse_receive,
+    Aad, Decapsulated, IcvLength, Malformed, OuterTemplate, Refused, Room, Span, UdpPorts, parse_receive,
     parse_transmit,
 };
 use witness::Gcm;
-use witness::exchange::{HEADROOM, TAILROOM, UDP_PORTS, endpoints, inner_ip, storage};
+use witness::exchange::{HEADROOM, TAILROOM, endpoints, inner_ip, storage};
 use witness::reference::{self, Ip};
 use witness::wrapped::Eesp;
 
@@ -24,7 +25,12 @@ const SIZES: [usize; 9] = [0, 1, 2, 3, 4, 13, 32, 1433, 8960];
 const NUMBERS: [u64; 3] = [1, 0xffff_ffff_ffff, u64::MAX];
 /// From the range for experiments (RFC 3692): EESP has no number of its own.
 const PROTOCOL: u8 = 253;
-const EXPECTED: Expected = Expected { protocol: Some(PROTOCOL), in_udp: true };
+const EXPECTED: Expected = Expected {
+    udp_ports: UdpPorts { psp: 1000, esp: 4500 },
+    eesp_protocol: PROTOCOL,
+    eesp_in_udp: true,
+    wespv2_protocol: 0,
+};
 
 /// One row of the table.
 #[derive(Clone, Debug)]
@@ -177,8 +183,8 @@ fn receive(
 ) -> Result<Result<(Decapsulated, Vec<u8>), Rejected>, Malformed> {
     let mut storage = storage(frame, 0);
     let mut room = Room::new(&mut storage, HEADROOM, HEADROOM + frame.len()).unwrap();
-    let parsed = parse_receive(room.frame(), UDP_PORTS)?;
-    let located = eesp::locate(&parsed, room.frame(), EXPECTED)?.expect("an EESP packet");
+    let parsed = parse_receive(room.frame(), EXPECTED)?;
+    let located = Located::of(&parsed).expect("an EESP packet");
     let received = eesp::receive_geometry(&parsed, &located, room.frame(), parameters)?;
     let number = (case.numbering != Numbering::IvAlone).then_some(case.number);
     assert_eq!(received.sequence, number);
@@ -267,8 +273,8 @@ fn parts_stand_in_the_frame_where_the_table_has_them() {
         let inner = inner_ip(case.inner);
         let clear = reference::frame(&[], &inner.packet(132, &[1; 40]));
         let frame = send(&clear, &case, &case.outer_ip(&inner), 7).unwrap();
-        let parsed = parse_receive(&frame, UDP_PORTS).unwrap();
-        let located = eesp::locate(&parsed, &frame, EXPECTED).unwrap().unwrap();
+        let parsed = parse_receive(&frame, EXPECTED).unwrap();
+        let located = Located::of(&parsed).unwrap();
         assert_eq!(located.offset, header_at);
         let geometry =
             eesp::receive_geometry(&parsed, &located, &frame, &case.parameters()).unwrap().geometry;
@@ -384,8 +390,8 @@ fn every_malformation_has_its_own_name() {
     let good = case.eesp().packet(7, &[1; 40], 132);
     let located = |packet: &[u8]| {
         let frame = reference::frame(&[], &inner_ip(4).packet(PROTOCOL, packet));
-        let parsed = parse_receive(&frame, UDP_PORTS).unwrap();
-        let located = eesp::locate(&parsed, &frame, EXPECTED)?.expect("an EESP packet");
+        let parsed = parse_receive(&frame, EXPECTED)?;
+        let located = Located::of(&parsed).expect("an EESP packet");
         let parameters = Parameters { last_sub_sa: Some(0xa5c3), ..case.parameters() };
         eesp::receive_geometry(&parsed, &located, &frame, &parameters).map(|_| located)
     };
@@ -436,23 +442,22 @@ fn eesp_is_found_only_where_it_is_expected() {
     let in_udp = case.carried(&inner_ip(4), &case.eesp().packet(7, &[1; 40], 132));
     let in_udp = reference::frame(&[], &in_udp);
     let esp = reference::frame(&[], &inner_ip(4).packet(17, &reference::udp(1, 4500, &[0x7f; 60])));
-    let expected = |protocol, in_udp| Expected { protocol, in_udp };
+    let expected = |eesp_protocol, eesp_in_udp| Expected { eesp_protocol, eesp_in_udp, ..EXPECTED };
     let rows = [
-        (&direct, expected(Some(PROTOCOL), false), true),
-        (&direct, expected(Some(PROTOCOL - 1), true), false),
-        (&direct, expected(None, true), false),
-        (&in_udp, expected(None, true), true),
-        (&in_udp, expected(Some(PROTOCOL), false), false),
-        (&esp, expected(Some(PROTOCOL), true), false),
+        (&direct, expected(PROTOCOL, false), true),
+        (&direct, expected(PROTOCOL - 1, true), false),
+        (&direct, expected(0, true), false),
+        (&in_udp, expected(0, true), true),
+        (&in_udp, expected(PROTOCOL, false), false),
+        (&esp, expected(PROTOCOL, true), false),
     ];
     for (index, (frame, expected, found)) in rows.into_iter().enumerate() {
-        let parsed = parse_receive(frame, UDP_PORTS).unwrap();
-        assert_eq!(eesp::locate(&parsed, frame, expected).unwrap().is_some(), found, "row {index}");
+        let parsed = parse_receive(frame, expected).unwrap();
+        assert_eq!(Located::of(&parsed).is_some(), found, "row {index}");
     }
     let mut fragment = direct.clone();
     fragment[20] = 0x20;
     let sum = reference::internet_checksum(&[&fragment[14..24], &[0, 0], &fragment[26..34]].concat());
     fragment[24..26].copy_from_slice(&sum.to_be_bytes());
-    let parsed = parse_receive(&fragment, UDP_PORTS).unwrap();
-    assert_eq!(eesp::locate(&parsed, &fragment, EXPECTED), Err(Malformed::Fragment));
+    assert_eq!(parse_receive(&fragment, EXPECTED), Err(Malformed::Fragment));
 }

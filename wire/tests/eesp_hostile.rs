@@ -2,8 +2,9 @@
 
 mod witness;
 
-use cryptonic_wire::eesp::{self, Carrier, Expected, Format, Numbering, Parameters};
+use cryptonic_wire::eesp::{self, Carrier, Format, Located, Numbering, Parameters};
 use cryptonic_wire::eesp_transform;
+use cryptonic_wire::packet::Expected;
 use cryptonic_wire::{Room, UdpPorts, parse_receive};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -13,7 +14,12 @@ use witness::reference;
 use witness::wrapped::Eesp;
 
 const PROTOCOL: u8 = 253;
-const EXPECTED: Expected = Expected { protocol: Some(PROTOCOL), in_udp: true };
+const EXPECTED: Expected = Expected {
+    udp_ports: UdpPorts { psp: 1000, esp: 4500 },
+    eesp_protocol: PROTOCOL,
+    eesp_in_udp: true,
+    wespv2_protocol: 0,
+};
 const KEY: [u8; 32] = [0x42; 32];
 
 /// The SAs that packets are tried with.
@@ -59,9 +65,8 @@ fn sealed(parameters: &Parameters) -> (Vec<u8>, Vec<u8>) {
 fn open(frame: &[u8], parameters: &Parameters) -> Option<Vec<u8>> {
     let mut storage = storage(frame, 0);
     let mut room = Room::new(&mut storage, HEADROOM, HEADROOM + frame.len()).unwrap();
-    let ports = UdpPorts { psp: 1000, esp: 4500 };
-    let parsed = parse_receive(room.frame(), ports).ok()?;
-    let located = eesp::locate(&parsed, room.frame(), EXPECTED).ok()??;
+    let parsed = parse_receive(room.frame(), EXPECTED).ok()?;
+    let located = Located::of(&parsed)?;
     let received = eesp::receive_geometry(&parsed, &located, room.frame(), parameters).ok()?;
     let geometry = received.geometry;
     assert!(geometry.text.start <= geometry.text.end && geometry.text.end == geometry.icv.start);

@@ -222,6 +222,12 @@ proptest! {
             spi: 1000,
             sequence: 1,
             reserved_esp_spi: false,
+            numbers_offset: security_offset,
+            header_octets: offset,
+            crypt_offset: 0,
+            payload_offset: None,
+            session_id: 0,
+            psp_flags: 0,
         };
         run_all(&frame, Some((parsed, plain)));
     }

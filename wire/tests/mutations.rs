@@ -11,7 +11,7 @@ use cryptonic_wire::l4_checksum::{
     check_ipv4_checksum, check_l4_checksum, fill_ipv4_checksum, fill_l4_checksum,
 };
 use cryptonic_wire::outer::{Endpoints, PerPacket};
-use cryptonic_wire::packet::Ports;
+use cryptonic_wire::packet::{Expected, Ports};
 use cryptonic_wire::psp::{self, Version};
 use cryptonic_wire::psp_transform::{self, Completion};
 use cryptonic_wire::segmentation::Segmentation;
@@ -23,7 +23,12 @@ use cryptonic_wire::{
 };
 use witness::reference::{self, Esp, EspCipher, Ip, Psp};
 
-const UDP_PORTS: UdpPorts = UdpPorts { psp: 1000, esp: 4500 };
+const EXPECTED: Expected = Expected {
+    udp_ports: UdpPorts { psp: 1000, esp: 4500 },
+    eesp_protocol: 254,
+    eesp_in_udp: true,
+    wespv2_protocol: 141,
+};
 const HEADROOM: usize = 128;
 const TAILROOM: usize = 64;
 const V4: Endpoints = Endpoints::V4 { source: [192, 0, 2, 1], destination: [192, 0, 2, 2] };
@@ -83,6 +88,13 @@ fn seeds() -> Vec<Vec<u8>> {
         packets.push(outer.packet(50, &esp_packet(EspCipher::Gcm, &tcp, 144)));
         packets.push(outer.packet(17, &reference::udp(4500, 4500, &[0xff])));
         packets.push(outer.packet(17, &reference::udp(4500, 4500, &[0, 0, 0, 0, 1, 2, 3, 4])));
+        // EESP with eight options, a private one and the crypt offset among them; WESPv2 with an option that may be skipped.
+        let eesp = [&[0x80, 12, 0, 3, 0, 0, 0x10, 1, 0, 0, 0, 0, 0, 0, 230, 0, 2, 2, 32, 16][..], &tcp].concat();
+        let wespv2 = [&[6, 24, 8, 0x44, 0x1e, 2, 0, 0, 0, 0, 0x10, 1, 0, 0, 0, 9][..], &tcp].concat();
+        packets.push(outer.packet(254, &eesp));
+        packets.push(outer.packet(17, &reference::udp(4500, 4500, &eesp)));
+        packets.push(outer.packet(141, &wespv2));
+        packets.push(outer.packet(17, &reference::udp(4500, 4500, &[&[0, 0, 0, 2], &wespv2[..]].concat())));
         for psp_version in 0..4 {
             let psp = Psp {
                 key: vec![1; if psp_version % 2 == 0 { 16 } else { 32 }],
@@ -142,7 +154,7 @@ impl Bench {
     }
 
     fn run(&mut self, frame: &[u8]) {
-        let received = parse_receive(frame, UDP_PORTS);
+        let received = parse_receive(frame, EXPECTED);
         match received {
             Ok(parsed) => self.receive(frame, &parsed),
             Err(malformed) => {
@@ -163,6 +175,8 @@ impl Bench {
             Protocol::Other | Protocol::NatKeepalive => 0,
             Protocol::Esp => 8,
             Protocol::Psp => 32,
+            Protocol::Wespv2 => 12,
+            Protocol::Eesp => 8,
         };
         assert!(parsed.security_offset + least <= parsed.plain.l3_end && parsed.plain.l3_end <= frame.len());
         for cipher in [Cipher::Gcm, Cipher::GcmImplicitIv, Cipher::Gmac] {
@@ -259,10 +273,10 @@ impl Bench {
         let Some((geometry, sent)) = self.protect(frame, work) else { return };
         esp_transform::finish_outer_checksum(sent, sa).unwrap();
         if !checksum_is_right {
-            assert_eq!(parse_receive(sent, UDP_PORTS), Err(Malformed::BadIpv4Checksum));
+            assert_eq!(parse_receive(sent, EXPECTED), Err(Malformed::BadIpv4Checksum));
             return;
         }
-        let parsed = parse_receive(sent, UDP_PORTS).unwrap();
+        let parsed = parse_receive(sent, EXPECTED).unwrap();
         assert_eq!((parsed.protocol, parsed.spi, parsed.sequence), (Protocol::Esp, 0x1001, 9));
         assert_eq!(parsed.plain.l3_offset, plain.l3_offset);
         assert_eq!(esp::receive_geometry(&parsed, sent, sa, 9), Ok(geometry));
@@ -351,8 +365,8 @@ fn every_octet_of_every_header_takes_every_value() {
     let mut bench = Bench::new();
     for seed in seeds() {
         // Not the MAC addresses; all headers up to the payload's front, and the trailer with a little before it.
-        let front = 12..seed.len().min(110);
-        let back = seed.len().saturating_sub(20).max(110)..seed.len();
+        let front = 12..seed.len().min(120);
+        let back = seed.len().saturating_sub(20).max(120)..seed.len();
         for offset in front.chain(back) {
             for value in 0..=255 {
                 let mut frame = seed.clone();

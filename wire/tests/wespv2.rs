@@ -3,14 +3,20 @@
 mod witness;
 
 use cryptonic_wire::esp::{self, Cipher, Parameters};
-use cryptonic_wire::wespv2::{Header, Located, PROTOCOL, locate};
+use cryptonic_wire::packet::Expected;
+use cryptonic_wire::wespv2::{Header, Located, PROTOCOL};
 use cryptonic_wire::{Malformed, UdpPorts, parse_receive};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use witness::exchange::inner_ip;
 use witness::reference;
 
-const PORTS: UdpPorts = UdpPorts { psp: 1000, esp: 4500 };
+const EXPECTED: Expected = Expected {
+    udp_ports: UdpPorts { psp: 1000, esp: 4500 },
+    eesp_protocol: 0,
+    eesp_in_udp: false,
+    wespv2_protocol: PROTOCOL,
+};
 
 /// A packet by the draft's picture: options, an ESP packet of SPI 0x01020304 and 60 octets.
 fn packet(next_header: u8, header_length: u8, crypt_offset: u8, options: &[u8]) -> Vec<u8> {
@@ -29,8 +35,8 @@ fn located(version: u8, packet: &[u8], udp: bool) -> Result<Option<(Located, usi
         ip.packet(PROTOCOL, packet)
     };
     let frame = reference::frame(&[], &carried);
-    let parsed = parse_receive(&frame, PORTS)?;
-    let found = locate(&parsed, &frame, PROTOCOL)?;
+    let parsed = parse_receive(&frame, EXPECTED)?;
+    let found = Located::of(&parsed, &frame);
     if let Some(found) = &found {
         for cipher in [Cipher::Gcm, Cipher::GcmImplicitIv] {
             let parameters = Parameters { cipher, ..Parameters::new(7, [0; 4]) };
@@ -115,8 +121,8 @@ fn the_header_must_be_what_the_sa_makes_it() {
             &[],
             &inner_ip(4).packet(PROTOCOL, &packet(6, header_length, crypt_offset, &[])),
         );
-        let parsed = parse_receive(&frame, PORTS).unwrap();
-        let found = locate(&parsed, &frame, PROTOCOL).unwrap().unwrap();
+        let parsed = parse_receive(&frame, EXPECTED).unwrap();
+        let found = Located::of(&parsed, &frame).unwrap();
         found.check(&parsed, &Parameters { cipher, ..Parameters::new(0x0102_0304, [0; 4]) })
     };
     let mismatch = Err(Malformed::WespHeaderLengthMismatch);
