@@ -12,7 +12,7 @@ use cryptonic_wire::{Decapsulated, Parsed, esp_beet, esp_transform, parse_transm
 use crate::nic::Nic;
 use crate::packet::{Packet, PacketPool, Received};
 use crate::protect_esp::last_sequence;
-use crate::rx_geometry::replay_status;
+use crate::receive::replay_status;
 use crate::sa_parameters::Form;
 use crate::sa_table::Sa;
 

@@ -89,7 +89,8 @@ fn seeds() -> Vec<Vec<u8>> {
         packets.push(outer.packet(17, &reference::udp(4500, 4500, &[0xff])));
         packets.push(outer.packet(17, &reference::udp(4500, 4500, &[0, 0, 0, 0, 1, 2, 3, 4])));
         // EESP with eight options, a private one and the crypt offset among them; WESPv2 with an option that may be skipped.
-        let eesp = [&[0x80, 12, 0, 3, 0, 0, 0x10, 1, 0, 0, 0, 0, 0, 0, 230, 0, 2, 2, 32, 16][..], &tcp].concat();
+        let eesp =
+            [&[0x80, 12, 0, 3, 0, 0, 0x10, 1, 0, 0, 0, 0, 0, 0, 230, 0, 2, 2, 32, 16][..], &tcp].concat();
         let wespv2 = [&[6, 24, 8, 0x44, 0x1e, 2, 0, 0, 0, 0, 0x10, 1, 0, 0, 0, 9][..], &tcp].concat();
         packets.push(outer.packet(254, &eesp));
         packets.push(outer.packet(17, &reference::udp(4500, 4500, &eesp)));
