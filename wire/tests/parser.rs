@@ -4,13 +4,15 @@
 mod frames;
 
 use cryptonic_wire::ip::protocol;
-use cryptonic_wire::packet::{Ports, RECEIVE_MALFORMATIONS};
+use cryptonic_wire::packet::{Expected, Ports, RECEIVE_MALFORMATIONS};
 use cryptonic_wire::psp;
 use cryptonic_wire::{IcvLength, Malformed, Plain, Protocol, UdpPorts, esp, parse_receive, parse_transmit};
 use frames::{Shape, changed, esp_shape, psp_header, psp_payload, psp_shape, simple, vlan};
 
 const PORT: u16 = psp::DEFAULT_UDP_PORT;
 const UDP_PORTS: UdpPorts = UdpPorts { psp: PORT, esp: esp::DEFAULT_UDP_PORT };
+const EXPECTED: Expected =
+    Expected { udp_ports: UDP_PORTS, eesp_protocol: 254, eesp_in_udp: true, wespv2_protocol: 141 };
 
 #[test]
 fn every_malformation_is_shown() {
@@ -111,8 +113,60 @@ fn every_malformation_is_shown() {
     cases.push((Malformed::Fragment, changed(&esp_in_udp, |it| it[20] = 0x20)));
     cases.push((Malformed::Fragment, changed(&in_udp(4, &[0, 0, 0]), |it| it[20] = 0x20)));
 
+    // EESP and WESPv2, over IP and in UDP: a header, and what is said of it with some octets changed.
+    let eesp = [&[0x80, 8, 0, 1, 0, 0, 0x10, 1, 230, 2, 9, 9, 2, 2, 20 << 2, 0][..], &[7; 80]].concat();
+    let wespv2 = [&[6, 24, 4, 0x44, 0x1e, 2, 9, 9, 0, 0, 0x10, 1, 0, 0, 0, 9][..], &[7; 40]].concat();
+    let of_eesp: [(Malformed, usize, &[u8]); 11] = [
+        (Malformed::EespFixedBits, 0, &[0x81]),
+        (Malformed::EespBadVersion, 0, &[0x88]),
+        (Malformed::EespBadVersion, 0, &[0xff]),
+        (Malformed::ReservedSpi, 4, &[0, 0, 0, 0]),
+        (Malformed::TruncatedEesp, 1, &[89]),
+        (Malformed::OptionOverrun, 1, &[7]),
+        (Malformed::OptionOverrun, 9, &[7]),
+        (Malformed::TooManyOptions, 1, &[9, 0, 1, 0, 0, 0x10, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+        (Malformed::EespBadCryptOffset, 12, &[2, 1, 0, 0]),
+        (Malformed::EespBadCryptOffset, 8, &[2, 2, 20 << 2, 0]),
+        (Malformed::EespBadCryptOffset, 14, &[25 << 2]),
+    ];
+    let of_wespv2: [(Malformed, usize, &[u8]); 9] = [
+        (Malformed::WespBadVersion, 3, &[0x04]),
+        (Malformed::WespBadHeaderLength, 1, &[8]),
+        (Malformed::WespBadHeaderLength, 1, &[22]),
+        (Malformed::WespBadHeaderLength, 1, &[12]),
+        (Malformed::WespBadNextHeader, 2, &[3]),
+        (Malformed::WespUnknownOption, 4, &[0x5e]),
+        (Malformed::OptionOverrun, 5, &[3]),
+        (Malformed::TruncatedWesp, 1, &[24]),
+        (Malformed::ReservedSpi, 8, &[0, 0, 0, 0]),
+    ];
+    for (packet, protocol, marker, rows) in
+        [(&eesp, 254, &[][..], &of_eesp[..]), (&wespv2, 141, &[0, 0, 0, 2], &of_wespv2)]
+    {
+        for (malformed, at, octets) in rows {
+            let mut packet = packet.clone();
+            packet[*at..at + octets.len()].copy_from_slice(octets);
+            if *malformed == Malformed::TruncatedWesp {
+                packet.truncate(15);
+            }
+            // Without its first bit EESP is ESP at this port.
+            if octets[0] & 0x80 != 0 || *at != 0 {
+                cases.push((*malformed, in_udp(6, &[marker, &packet].concat()).build().octets));
+            }
+            cases.push((*malformed, Shape { protocol, payload: packet, ..simple(4, 0) }.build().octets));
+        }
+    }
+    let without_first_bit = [&[0][..], &eesp[1..]].concat();
+    let over_ip = |payload| Shape { protocol: 254, payload, ..simple(4, 0) };
+    cases.push((Malformed::EespFixedBits, over_ip(without_first_bit).build().octets));
+    cases.push((Malformed::TruncatedEesp, over_ip(eesp[..7].to_vec()).build().octets));
+    cases.push((Malformed::Fragment, changed(&over_ip(eesp), |it| it[20] = 0x20)));
+    let aligned_4 = [&[59, 20, 0, 0x40, 0, 0, 0x10, 1][..], &[7; 40]].concat();
+    let aligned_4 = Shape { protocol: 141, payload: aligned_4, ..simple(6, 0) };
+    cases.push((Malformed::WespBadHeaderLength, aligned_4.build().octets));
+
     for (expected, frame) in &cases {
-        assert_eq!(parse_receive(frame, UDP_PORTS), Err(*expected), "{}", hex::encode(frame));
+        assert_eq!(parse_receive(frame, EXPECTED), Err(*expected), "{}", hex::encode(frame));
     }
     for malformed in RECEIVE_MALFORMATIONS {
         assert!(cases.iter().any(|(shown, _)| shown == malformed), "{} is not shown", malformed.name());
