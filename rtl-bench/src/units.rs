@@ -1,0 +1,137 @@
+//! The RTL units and their ports: one list for the C++ glue, which build.rs makes from it, and for the adapters.
+//!
+//! Values cross between Rust and C++ as 32-bit words, least significant first. Each port begins at a word of its
+//! own, in the order of the list. Clock and reset are not in it: the shim drives them.
+
+/// A port of a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The name in the RTL.
+    pub name: &'static str,
+    /// Width in bits.
+    pub bits: usize,
+}
+
+impl Port {
+    /// Words that the port takes.
+    pub const fn words(self) -> usize {
+        self.bits.div_ceil(32)
+    }
+}
+
+/// A top module that the bench can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Its name: the module's, with what tells it from others with other parameters.
+    pub name: &'static str,
+    /// The module, which is also its file's name.
+    pub module: &'static str,
+    /// Module parameters and the values they are built with.
+    pub parameters: &'static [(&'static str, u64)],
+    /// Inputs, but for clock and reset.
+    pub inputs: &'static [Port],
+    /// Outputs.
+    pub outputs: &'static [Port],
+}
+
+/// Words that all these ports take.
+pub const fn words(ports: &[Port]) -> usize {
+    let mut sum = 0;
+    let mut index = 0;
+    while index < ports.len() {
+        sum += ports[index].words();
+        index += 1;
+    }
+    sum
+}
+
+/// The word at which the port of this name begins. To be used in constants: an unknown name does not compile then.
+pub const fn word_of(ports: &[Port], name: &str) -> usize {
+    let mut word = 0;
+    let mut index = 0;
+    while index < ports.len() {
+        if same(ports[index].name.as_bytes(), name.as_bytes()) {
+            return word;
+        }
+        word += ports[index].words();
+        index += 1;
+    }
+    panic!("no port of this name")
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < a.len() {
+        if a[index] != b[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+
+const fn port(name: &'static str, bits: usize) -> Port {
+    Port { name, bits }
+}
+
+/// Every unit.
+pub const UNITS: &[&Unit] = &[&RX_PARSE];
+
+/// The receive parser.
+pub const RX_PARSE: Unit = Unit {
+    name: "rx_parse",
+    module: "rx_parse",
+    parameters: &[("Results", 64)],
+    inputs: &[
+        port("psp_udp_port_i", 16),
+        port("esp_udp_port_i", 16),
+        port("eesp_protocol_i", 8),
+        port("eesp_in_udp_i", 1),
+        port("wespv2_protocol_i", 8),
+        port("beat_valid_i", 1),
+        port("beat_data_i", 512),
+        port("beat_octets_i", 7),
+        port("beat_last_i", 1),
+        port("result_ready_i", 1),
+    ],
+    outputs: &[
+        port("beat_ready_o", 1),
+        port("drained_o", 1),
+        port("result_valid_o", 1),
+        port("result_verdict_o", 7),
+        port("result_protocol_o", 3),
+        port("result_reserved_spi_o", 1),
+        port("result_vlan_valid_o", 1),
+        port("result_vlan_o", 16),
+        port("result_ip_version_o", 3),
+        port("result_l3_offset_o", 5),
+        port("result_l4_offset_o", 14),
+        port("result_l3_end_o", 14),
+        port("result_next_header_o", 8),
+        port("result_next_header_offset_o", 14),
+        port("result_traffic_class_o", 8),
+        port("result_dont_fragment_o", 1),
+        port("result_hop_limit_o", 8),
+        port("result_flow_label_o", 20),
+        port("result_source_o", 128),
+        port("result_destination_o", 128),
+        port("result_ports_valid_o", 1),
+        port("result_source_port_o", 16),
+        port("result_destination_port_o", 16),
+        port("result_fragment_o", 1),
+        port("result_udp_o", 1),
+        port("result_security_offset_o", 14),
+        port("result_spi_o", 32),
+        port("result_session_id_o", 16),
+        port("result_numbers_offset_o", 14),
+        port("result_header_octets_o", 12),
+        port("result_crypt_offset_o", 6),
+        port("result_payload_offset_valid_o", 1),
+        port("result_payload_offset_o", 6),
+        port("result_psp_flags_o", 8),
+        port("result_numbers_o", 128),
+    ],
+};
