@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use cryptonic_driver::{Nic, OpenOptions};
 use cryptonic_hwmodel::{
-    CableCounters, CableParameters, Latencies, NicId, ParameterError, Parameters, Spread, World,
+    CableCounters, CableParameters, Latencies, NicId, ParameterError, Parameters, Parser, ParserOutcome,
+    Spread, World,
 };
 use cryptonic_pci::Time;
 use cryptonic_regs::Status;
@@ -79,14 +80,14 @@ impl Wire {
 pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Device> {
     let DeviceName::Model = name;
     let world = World::new(seed);
-    let id = add(&world, parameters)?;
+    let id = add(&world, parameters, Parser::Model)?;
     world.record_drops(id);
     let nic = drive(&world, id)?;
     Ok(Device { nic, wire: Some(Wire { world, id }) })
 }
 
-fn add(world: &World, parameters: &Parameters) -> Result<NicId> {
-    world.add_nic(parameters).map_err(|error| parameter_error("parameters", &error))
+fn add(world: &World, parameters: &Parameters, parser: Parser) -> Result<NicId> {
+    world.add_nic_with_parser(parameters, parser).map_err(|error| parameter_error("parameters", &error))
 }
 
 fn drive(world: &World, id: NicId) -> Result<Nic> {
@@ -112,16 +113,18 @@ pub struct Reading {
 }
 
 impl Pair {
-    /// Opens both, with a driver on each.
+    /// Opens both, with a parser and a driver on each.
     pub fn open(
         name: &DeviceName,
         parameters: &Parameters,
+        parsers: [Parser; 2],
         cable: &CableParameters,
         seed: u64,
     ) -> Result<(Pair, [Nic; 2])> {
         let DeviceName::Model = name;
         let world = World::new(seed);
-        let ids = [add(&world, parameters)?, add(&world, parameters)?];
+        let [one, other] = parsers;
+        let ids = [add(&world, parameters, one)?, add(&world, parameters, other)?];
         world.connect_through(ids[0], ids[1], CABLE_DELAY, cable);
         let nics = [drive(&world, ids[0])?, drive(&world, ids[1])?];
         Ok((Pair { world, ids }, nics))
@@ -160,6 +163,11 @@ impl Pair {
     /// Times from the first NIC's doorbell or push, as its host issues it, to the first byte of the frame in it.
     pub fn first_bytes(&self) -> Spread {
         self.world.first_bytes(self.ids[0])
+    }
+
+    /// What a clocked parser of each NIC did so far.
+    pub fn parser_outcomes(&self) -> [ParserOutcome; 2] {
+        self.ids.map(|id| self.world.parser_outcome(id))
     }
 
     /// What was measured so far.

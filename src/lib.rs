@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 mod flow;
 mod output;
+mod parser;
 mod report;
 mod sa_file;
 mod toml_reader;

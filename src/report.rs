@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cable::CableReport;
 use crate::output::Paint;
+use crate::parser::{ParserChoice, ParserReport};
 
 /// Stages that are busy less than this share of the time do not limit anything.
 const LIMIT_SHARE: f64 = 0.9;
@@ -28,6 +29,7 @@ pub(crate) struct Report {
     pub(crate) seed: u64,
     pub(crate) preset: String,
     pub(crate) sizes: String,
+    pub(crate) parser: ParserReport,
     pub(crate) interrupted: bool,
     pub(crate) flows: Vec<FlowReport>,
     pub(crate) packets_sent: u64,
@@ -75,9 +77,9 @@ impl Report {
         self.lost_without_reason = there.saturating_sub(self.packets_received + explained);
     }
 
-    /// Whether everything that was sent arrived unchanged or was dropped with a reason.
+    /// Whether everything that was sent arrived unchanged or was dropped with a reason, and parsers agreed.
     pub(crate) fn is_good(&self) -> bool {
-        self.mismatches == 0 && self.lost_without_reason == 0
+        self.mismatches == 0 && self.lost_without_reason == 0 && self.parser.differences() == 0
     }
 
     fn per_packet(&self, bytes: u64) -> f64 {
@@ -122,6 +124,9 @@ impl Report {
             "seed": self.seed,
             "preset": self.preset,
             "size": self.sizes,
+            "parser": self.parser.choice.name(),
+            "parser_cycles": self.parser.cycles(),
+            "parser_differences": self.parser.differences(),
             "interrupted": self.interrupted,
             "packets_sent": self.packets_sent,
             "packets_received": self.packets_received,
@@ -202,7 +207,17 @@ impl Report {
             grouped(self.mismatches),
             grouped(self.lost_without_reason)
         );
-        line("", if self.is_good() { paint.good(&wrong) } else { paint.bad(&wrong) })?;
+        let arrived = self.mismatches == 0 && self.lost_without_reason == 0;
+        line("", if arrived { paint.good(&wrong) } else { paint.bad(&wrong) })?;
+        if self.parser.choice != ParserChoice::Model {
+            let (cycles, differences) = (self.parser.cycles(), self.parser.differences());
+            let found = format!("{} differences", grouped(differences));
+            let found = if differences == 0 { paint.good(&found) } else { paint.bad(&found) };
+            line(
+                "parser",
+                format!("{}, {} cycles of RTL: {found}", self.parser.choice.name(), grouped(cycles)),
+            )?;
+        }
         let drops: Vec<String> =
             self.drops.iter().map(|(reason, count)| format!("{} {reason}", grouped(*count))).collect();
         line("drops", if drops.is_empty() { "none".to_owned() } else { drops.join(", ") })?;

@@ -88,7 +88,7 @@ fn bad_input_ends_with_2_and_names_its_place() {
         (&["run", "--config", name(&knobs)], &["knobs.toml:5", "lane"]),
         (&["run", "--workload", name(&flows)], &["flows.toml:2", "esp"]),
         (&["run", "--workload", name(&small)], &["small.toml:4", "64 bytes", "70"]),
-        (&["run", "--parser", "rtl"], &["--parser", "not supported yet"]),
+        (&["run", "--parser", "rtl", "--preset", "200g"], &["--parser", "pipeline.bus_bytes"]),
         (&["run", "--device", "vfio:0000:03:00.0"], &["--device", "not supported yet"]),
         (&["run", "--device", "vfio-user:/tmp/x"], &["--device", "not supported yet"]),
         (&["run", "--device", "eth0"], &["--device", "eth0"]),

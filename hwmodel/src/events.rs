@@ -11,6 +11,7 @@ use cryptonic_pci::{Time, msix};
 use cryptonic_regs::Status;
 use cryptonic_regs::descriptor::TransmitControl;
 use cryptonic_regs::events::Event;
+use cryptonic_wire::packet::Expected;
 
 use crate::packet::Packet;
 use crate::sa_table::SlotName;
@@ -28,6 +29,7 @@ pub(crate) enum Kind {
     Gathered,
     TransmitReport,
     WireArrival,
+    Parsed,
     ReceiveCommit,
     CompletionHold,
     InterruptDelay,
@@ -35,7 +37,7 @@ pub(crate) enum Kind {
     EventInterrupt,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::RegisterWrite,
     Kind::Engine,
     Kind::AdminCommand,
@@ -46,6 +48,7 @@ const KINDS: [Kind; 15] = [
     Kind::Gathered,
     Kind::TransmitReport,
     Kind::WireArrival,
+    Kind::Parsed,
     Kind::ReceiveCommit,
     Kind::CompletionHold,
     Kind::InterruptDelay,
@@ -121,6 +124,17 @@ impl<T, const KIND: u64> Queue<T, KIND> {
     fn insert(&mut self, time: Time, event: T) {
         let place = self.events.partition_point(|(at, _)| *at <= time);
         self.events.insert(place, (time, event));
+    }
+
+    /// Puts an event back that was the first, for later. What would come before it comes right behind it then.
+    #[cold]
+    pub(crate) fn put_back(&mut self, time: Time, event: T) {
+        for (at, _) in self.events.iter_mut().take_while(|(at, _)| *at < time) {
+            *at = time;
+        }
+        self.events.push_front((time, event));
+        self.last = self.last.max(time);
+        self.head = Moment::new(time, KIND);
     }
 
     /// The moment of the first event.
@@ -242,6 +256,13 @@ impl PendingPool {
     }
 }
 
+/// A received frame whose headers the parser has, or will have by the time of the event.
+pub(crate) struct InParser {
+    pub(crate) packet: Box<Packet>,
+    /// What the registers said when it arrived.
+    pub(crate) expected: Expected,
+}
+
 /// A queue pair whose held completions or whose interrupt may be due.
 #[derive(Clone, Copy)]
 pub(crate) struct QueueTimer {
@@ -305,17 +326,28 @@ pub(crate) struct Events {
     pub(crate) seldom: Seldom,
     pub(crate) gathered: Queue<Box<Pending>, 7>,
     pub(crate) wire_arrivals: Queue<Box<Packet>, 9>,
-    pub(crate) receive_commits: Queue<Box<Packet>, 10>,
-    pub(crate) host_writes: Queue<HostWrite, 13>,
+    pub(crate) parsed: Queue<InParser, 10>,
+    pub(crate) receive_commits: Queue<Box<Packet>, 11>,
+    pub(crate) host_writes: Queue<HostWrite, 14>,
 }
 
 impl Events {
     /// The next event.
     #[inline]
     pub(crate) fn next(&self) -> Moment {
-        let heads =
-            [self.gathered.head, self.wire_arrivals.head, self.receive_commits.head, self.host_writes.head];
-        heads.into_iter().fold(self.seldom.head, Moment::min)
+        self.heads().into_iter().fold(self.seldom.head, Moment::min)
+    }
+
+    /// The first of each kind that comes with every packet.
+    #[inline]
+    fn heads(&self) -> [Moment; 5] {
+        [
+            self.gathered.head,
+            self.wire_arrivals.head,
+            self.parsed.head,
+            self.receive_commits.head,
+            self.host_writes.head,
+        ]
     }
 
     /// Whether nothing is under way but firmware that looks at the clock from time to time, for good.
@@ -324,16 +356,8 @@ impl Events {
         let next = self.next();
         next == Moment::NEVER
             || next == firmware.head && firmware.first() == Some(&FirmwareRun::Timer) && {
-                let packets = [
-                    self.gathered.head,
-                    self.wire_arrivals.head,
-                    self.receive_commits.head,
-                    self.host_writes.head,
-                ];
-                packets
-                    .iter()
-                    .chain(&self.seldom.queues.heads_but_firmware())
-                    .all(|head| *head == Moment::NEVER)
+                let seldom = self.seldom.queues.heads_but_firmware();
+                self.heads().iter().chain(&seldom).all(|head| *head == Moment::NEVER)
             }
     }
 }
@@ -356,9 +380,9 @@ pub(crate) struct SeldomQueues {
     pub(crate) receive_descriptors: Queue<Descriptors, 5>,
     pub(crate) gather_retry: Queue<(), 6>,
     pub(crate) transmit_reports: Queue<TransmitReport, 8>,
-    pub(crate) completion_holds: Queue<QueueTimer, 11>,
-    pub(crate) interrupt_delays: Queue<QueueTimer, 12>,
-    pub(crate) event_interrupts: Queue<u32, 14>,
+    pub(crate) completion_holds: Queue<QueueTimer, 12>,
+    pub(crate) interrupt_delays: Queue<QueueTimer, 13>,
+    pub(crate) event_interrupts: Queue<u32, 15>,
 }
 
 impl SeldomQueues {

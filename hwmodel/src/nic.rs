@@ -14,6 +14,7 @@ use cryptonic_regs::bar0::{BAR0_BYTES, Control, EspUdpPort, PspControl, Security
 use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 use cryptonic_regs::psp_policy::PspRotation;
 use cryptonic_regs::{PCI_CLASS, PCI_DEVICE_ID, PCI_VENDOR_ID, Status};
+use cryptonic_wire::packet::Expected;
 
 use crate::calendar::{Calendar, Store};
 use crate::counters::Counters;
@@ -35,6 +36,7 @@ use crate::psp_copies::PspCopies;
 use crate::queue::QueuePair;
 use crate::receive_scaling::{ReceiveScaling, SourcePorts};
 use crate::rx_parse::RxParseTiming;
+use crate::rx_parse_in_place::{InPlace, Parser};
 use crate::sa_table::SaTable;
 use crate::secret_places::SecretPlaces;
 
@@ -136,6 +138,10 @@ pub(crate) struct Transmit {
 pub(crate) struct Receive {
     pub(crate) buffer: Store,
     pub(crate) parse: RxParseTiming,
+    /// A clocked unit that parses, or that stands beside what does.
+    pub(crate) in_place: Option<Box<InPlace>>,
+    /// What the parser is told to look for: what the registers say.
+    pub(crate) expected: Expected,
     pub(crate) lanes: Lanes,
     pub(crate) commit: Calendar,
     pub(crate) parse_busy: Time,
@@ -162,7 +168,7 @@ pub(crate) enum Effect {
 
 impl Nic {
     /// A NIC after power-on.
-    pub(crate) fn new(parameters: &Parameters, serial: u64, seed: u64) -> Self {
+    pub(crate) fn new(parameters: &Parameters, parser: Parser, serial: u64, seed: u64) -> Self {
         let queue_pairs = parameters.capacity.queue_pairs as u16;
         // Admin queue, queue pairs, events.
         let vectors = queue_pairs + 2;
@@ -233,6 +239,8 @@ impl Nic {
             receive: Receive {
                 buffer: Store::new(parameters.mac.receive_buffer_bytes),
                 parse: receive_parse,
+                in_place: None,
+                expected: Expected::default(),
                 lanes: Lanes::new(parameters),
                 commit: Calendar::default(),
                 parse_busy: Time::ZERO,
@@ -244,6 +252,9 @@ impl Nic {
             drops: None,
             parameters: parameters.clone(),
         };
+        nic.receive.expected = nic.expected();
+        let results = parameters.pipeline.parse_results;
+        nic.receive.in_place = InPlace::new(parser, results, nic.receive.expected);
         nic.boot_firmware(Time::ZERO);
         nic
     }
@@ -313,6 +324,12 @@ impl Nic {
             Kind::WireArrival => {
                 if let Some(packet) = self.events.wire_arrivals.pop() {
                     self.wire_arrival(packet, pool);
+                }
+                Effect::None
+            }
+            Kind::Parsed => {
+                if let Some(frame) = self.events.parsed.pop() {
+                    self.parsed(frame, pool);
                 }
                 Effect::None
             }
@@ -527,6 +544,10 @@ impl Device for Nic {
         self.psp_control = PspControl::new().with_udp_port(PSP_UDP_PORT);
         self.esp_udp_port = EspUdpPort::new().with_port(ESP_UDP_PORT);
         self.security_protocols = SecurityProtocols::new();
+        self.parser_registers_written();
+        if let Some(unit) = &mut self.receive.in_place {
+            unit.abandon();
+        }
         self.psp_source_ports = SourcePorts::default();
         self.lines.reset();
         // What its rings still held is gone as a whole; only the epoch goes on.

@@ -4,6 +4,9 @@ use cryptonic_pci::Time;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::receive::MARGIN_BYTES;
+use crate::rx_parse::BEAT_OCTETS;
+
 /// Every knob of one NIC and its host. Names carry units.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -56,7 +59,7 @@ pub struct PipelineParameters {
     pub stage_latency_cycles: u64,
     /// Cycles of an SA lookup.
     pub lookup_latency_cycles: u64,
-    /// Parsed packets that may wait before the parser stops its input.
+    /// Packets in the parser and results behind it before it stops its input; a power of two.
     pub parse_results: u64,
 }
 
@@ -197,7 +200,7 @@ impl Default for PipelineParameters {
             commit_interval_cycles: 1,
             stage_latency_cycles: 8,
             lookup_latency_cycles: 6,
-            parse_results: 16,
+            parse_results: 64,
         }
     }
 }
@@ -506,17 +509,37 @@ impl Parameters {
         ] {
             in_range(knob, nanoseconds, 0, 1_000_000_000, "0 to 10^9")?;
         }
-        for (knob, bytes) in
-            [("pcie.mps_bytes", self.pcie.mps_bytes), ("pcie.mrrs_bytes", self.pcie.mrrs_bytes)]
-        {
-            if !bytes.is_power_of_two() {
-                return Err(ParameterError::Range { knob, value: bytes.to_string(), rule: "a power of two" });
+        for (knob, number) in [
+            ("pcie.mps_bytes", self.pcie.mps_bytes),
+            ("pcie.mrrs_bytes", self.pcie.mrrs_bytes),
+            ("pipeline.parse_results", self.pipeline.parse_results),
+        ] {
+            if !number.is_power_of_two() {
+                return Err(ParameterError::Range {
+                    knob,
+                    value: number.to_string(),
+                    rule: "a power of two",
+                });
             }
         }
         in_range("capacity.frame_bytes", self.capacity.frame_bytes, 1_518, 16_383, "1518 to 16383")?;
         if !(0.0..=1e6).contains(&self.host.packet_ns) {
             let value = self.host.packet_ns.to_string();
             return Err(ParameterError::Range { knob: "host.packet_ns", value, rule: "0 to 10^6" });
+        }
+        Ok(())
+    }
+
+    /// Checks what a clocked parser wants beside: its beats have 64 octets, its offsets 14 bits.
+    pub(crate) fn check_clocked_parser(&self) -> Result<(), ParameterError> {
+        let (bus_bytes, frame_bytes) = (self.pipeline.bus_bytes, self.capacity.frame_bytes);
+        let range =
+            |knob, value: u64, rule| Err(ParameterError::Range { knob, value: value.to_string(), rule });
+        if bus_bytes != BEAT_OCTETS as u64 {
+            return range("pipeline.bus_bytes", bus_bytes, "64 with a clocked parser");
+        }
+        if frame_bytes + MARGIN_BYTES > 16_383 {
+            return range("capacity.frame_bytes", frame_bytes, "at most 16255 with a clocked parser");
         }
         Ok(())
     }

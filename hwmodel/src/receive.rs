@@ -12,6 +12,7 @@ use cryptonic_wire::sequence::{self, Verdict};
 use cryptonic_wire::{Geometry, Parsed, Protocol, UdpPorts, esp};
 use zeroize::Zeroizing;
 
+use crate::events::InParser;
 use crate::lanes::blocks;
 use crate::mac::FCS_BYTES;
 use crate::nic::Nic;
@@ -19,6 +20,7 @@ use crate::packet::{Packet, PacketPool, Purpose, Received};
 use crate::protect_psp::cipher_of;
 use crate::psp_copies::psp_offset;
 use crate::rx_parse::{self, Arrival};
+use crate::rx_parse_in_place::Answer;
 use crate::sa_lifetime::Lifetime;
 use crate::sa_parameters::Form;
 
@@ -52,19 +54,42 @@ impl Nic {
         packet.buffer_bytes = packet.bytes();
 
         let parsed_at = self.parse_time(packet.bytes());
-        let parsed = rx_parse::parse(packet.frame(), &self.expected());
+        if let Some(unit) = &mut self.receive.in_place {
+            unit.arrive(packet.frame(), self.now.0.div_ceil(self.cycle.0));
+        }
+        self.events.parsed.push(parsed_at, InParser { packet, expected: self.receive.expected });
+    }
+
+    /// The parser's result of a frame is taken: lookup begins, and the packet is opened.
+    pub(crate) fn parsed(&mut self, frame: InParser, pool: &mut PacketPool) {
+        let InParser { mut packet, expected } = frame;
+        let parsed = match &mut self.receive.in_place {
+            None => rx_parse::parse(packet.frame(), &expected),
+            Some(unit) => match unit.answer(self.now.0 / self.cycle.0, packet.frame(), &expected) {
+                Answer::Result(parsed) => parsed,
+                Answer::Late => {
+                    self.events.parsed.put_back(self.now + self.cycle, InParser { packet, expected });
+                    return;
+                }
+                Answer::Lost => {
+                    self.receive.buffer.release(self.now, packet.buffer_bytes);
+                    pool.give(packet);
+                    return;
+                }
+            },
+        };
         let parsed = match &parsed {
             Ok(parsed) => parsed,
             Err(status) => {
                 let of_psp = self.count_psp_fault(packet.frame(), *status);
-                self.end_received(packet, *status, of_psp, parsed_at, pool);
+                self.end_received(packet, *status, of_psp, self.now, pool);
                 return;
             }
         };
         packet.parsed = Some(*parsed);
         packet.received.scaling = true;
         self.judge_outer(&mut packet, parsed);
-        let looked_up = parsed_at + self.cycle.times(self.parameters.pipeline.lookup_latency_cycles);
+        let looked_up = self.now + self.cycle.times(self.parameters.pipeline.lookup_latency_cycles);
         let opening = match parsed.protocol {
             // ESP with an SPI that no SA has is not in clear: it is for the host (RFC 4303 2.1).
             Protocol::Other if !parsed.reserved_esp_spi && self.sa_table.refuses_clear(&parsed.plain) => {
@@ -95,12 +120,25 @@ impl Nic {
     }
 
     /// Where the registers have the parser look for security protocols.
-    fn expected(&self) -> Expected {
+    pub(crate) fn expected(&self) -> Expected {
         Expected {
             udp_ports: UdpPorts { psp: self.psp_control.udp_port(), esp: self.esp_udp_port.port() },
             eesp_protocol: self.security_protocols.eesp_protocol(),
             eesp_in_udp: self.security_protocols.eesp_in_udp(),
             wespv2_protocol: self.security_protocols.wespv2_protocol(),
+        }
+    }
+
+    /// A register was written that the parser obeys: frames that arrive from now on are judged by its new value. The
+    /// parser lets none of them in before the last one under the old value has left.
+    pub(crate) fn parser_registers_written(&mut self) {
+        let expected = self.expected();
+        if expected != self.receive.expected {
+            self.receive.expected = expected;
+            self.receive.parse.change();
+            if let Some(unit) = &mut self.receive.in_place {
+                unit.change(expected);
+            }
         }
     }
 
@@ -134,7 +172,7 @@ impl Nic {
         }
     }
 
-    /// When the parser's result of a packet that is here now is taken. The packet is in the receive buffer
+    /// When lookup has taken the parser's result of a packet that is here now. The packet is in the receive buffer
     /// whole, so its beats come one a cycle, and lookup takes a result a cycle.
     fn parse_time(&mut self, bytes: u64) -> Time {
         let first_beat = self.now.0.div_ceil(self.cycle.0);
@@ -237,7 +275,7 @@ impl Nic {
 }
 
 /// Room above the largest frame for what protection adds to it.
-const MARGIN_BYTES: u64 = 128;
+pub(crate) const MARGIN_BYTES: u64 = 128;
 
 /// With the window off, half of all numbers count as behind and half as ahead (RFC 4303 A2.1).
 fn window_or_half(window: u32) -> u32 {

@@ -268,6 +268,7 @@ impl Nic {
             _ if offset == bar0::ESP_UDP_PORT.offset => {
                 let port = bar0::EspUdpPort::from_bits(value).port();
                 self.esp_udp_port = bar0::EspUdpPort::new().with_port(port);
+                self.parser_registers_written();
             }
             _ if offset == bar0::SECURITY_PROTOCOLS.offset => {
                 let written = bar0::SecurityProtocols::from_bits(value);
@@ -275,6 +276,7 @@ impl Nic {
                     .with_eesp_protocol(written.eesp_protocol())
                     .with_wespv2_protocol(written.wespv2_protocol())
                     .with_eesp_in_udp(written.eesp_in_udp());
+                self.parser_registers_written();
             }
             _ if offset == bar0::ADMIN_CONTROL.offset => {
                 self.admin_control_write(bar0::AdminControl::from_bits(value));
@@ -295,6 +297,7 @@ impl Nic {
                 self.psp_control = bar0::PspControl::new()
                     .with_receive_versions(written.receive_versions() & PSP_VERSIONS)
                     .with_udp_port(written.udp_port());
+                self.parser_registers_written();
             }
             _ if offset == bar0::PSP_TEST_LOCK.offset => {
                 if value & 1 == 1 {

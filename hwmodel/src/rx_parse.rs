@@ -20,9 +20,12 @@ use cryptonic_regs::Status;
 use cryptonic_wire::packet::Expected;
 use cryptonic_wire::{Malformed, Parsed, parse_receive};
 
-/// Cycles from a packet's last beat to its result: beat register, header extraction in three steps (Ethernet
-/// and IP, extension headers, security protocol), verdict.
-pub const LATENCY_CYCLES: u64 = 5;
+/// Cycles from a packet's last beat to its result, as the RTL has them (rtl-bench/rtl/rx_parse.sv): beat register and
+/// window 3, IP 1, extension headers 16, upper protocol 7, options 24, verdict 1, result memory 1, output register 1.
+pub const LATENCY_CYCLES: u64 = 54;
+
+/// Cycles from the taking of the last result before a change of what to look for to the first beat behind it.
+pub const CHANGE_CYCLES: u64 = 2;
 
 /// Octets of a beat.
 pub const BEAT_OCTETS: usize = 64;
@@ -159,6 +162,14 @@ impl RxParseTiming {
         Passage { first_beat, last_beat, result: last_beat + LATENCY_CYCLES }
     }
 
+    /// What the unit is told to look for changes behind the last packet. It is told so while it is drained: it says
+    /// that in the cycle behind the last result's, the change is a cycle more, and then a packet may begin.
+    pub fn change(&mut self) {
+        if let Some(taken) = self.taken.back() {
+            self.next_entry = self.next_entry.max(taken + CHANGE_CYCLES);
+        }
+    }
+
     /// Says in which cycle the result of the last packet is taken.
     #[inline]
     pub fn take(&mut self, cycle: u64) {
@@ -208,6 +219,33 @@ pub struct Outputs {
     pub result: Option<Result>,
 }
 
+/// A clocked receive parser: the model's shell, or RTL.
+pub trait ParserUnit {
+    /// One clock cycle. A beat may be offered, and the consumer of results may be ready. What is shown in a cycle depends
+    /// only on registers; the beat is taken if `ready`, the result if there is one and the consumer is ready.
+    fn step(&mut self, offered: Option<&Beat>, consumer_ready: bool) -> Outputs;
+
+    /// Whether nothing is inside, so that cycles without a beat change nothing. A unit may be a cycle late to say so.
+    fn drained(&mut self) -> bool;
+
+    /// What it looks for from the next cycle on. To be called while it is drained.
+    fn set_expected(&mut self, expected: Expected);
+}
+
+impl ParserUnit for RxParseShell {
+    fn step(&mut self, offered: Option<&Beat>, consumer_ready: bool) -> Outputs {
+        RxParseShell::step(self, offered, consumer_ready)
+    }
+
+    fn drained(&mut self) -> bool {
+        RxParseShell::drained(self)
+    }
+
+    fn set_expected(&mut self, expected: Expected) {
+        RxParseShell::set_expected(self, expected);
+    }
+}
+
 impl RxParseShell {
     /// The unit after reset.
     pub fn new(results: u64, expected: Expected) -> Self {
@@ -221,6 +259,11 @@ impl RxParseShell {
             results: results as usize,
             reserved: 0,
         }
+    }
+
+    /// What it looks for from the next cycle on. To be called while it is drained.
+    pub fn set_expected(&mut self, expected: Expected) {
+        self.expected = expected;
     }
 
     /// One clock cycle: a beat may be offered, and the consumer may be ready. What is shown in a cycle depends

@@ -18,6 +18,7 @@ use crate::mac::byte_time;
 use crate::nic::{Effect, Nic};
 use crate::packet::{Packet, PacketPool};
 use crate::parameters::{ParameterError, Parameters};
+use crate::rx_parse_in_place::{Parser, ParserOutcome};
 
 /// A NIC of a world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,12 +83,25 @@ impl World {
 
     /// Adds a NIC with an open cable.
     pub fn add_nic(&self, parameters: &Parameters) -> Result<NicId, ParameterError> {
+        self.add_nic_with_parser(parameters, Parser::Model)
+    }
+
+    /// Adds a NIC with an open cable and a parser of one's own. A clocked unit has a bus of 64 bytes, room for
+    /// `pipeline.parse_results` results, and takes frames of up to 16383 bytes.
+    pub fn add_nic_with_parser(
+        &self,
+        parameters: &Parameters,
+        parser: Parser,
+    ) -> Result<NicId, ParameterError> {
         parameters.check()?;
+        if !matches!(parser, Parser::Model) {
+            parameters.check_clocked_parser()?;
+        }
         let mut inner = self.0.borrow_mut();
         let index = inner.nics.len();
         let serial = index as u64 + 1;
         let seed = inner.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(serial);
-        let nic = Nic::new(parameters, serial, seed);
+        let nic = Nic::new(parameters, parser, serial, seed);
         inner.pool.grow(parameters.capacity.frame_bytes as usize + GROWTH_BYTES);
         inner.next.push(nic.events.next());
         let interrupts = vec![false; usize::from(nic.msix.vectors())];
@@ -225,6 +239,16 @@ impl World {
             ("receive_lanes", one.receive.lanes.busy()),
             ("receive_commit", one.receive.commit.busy()),
         ]
+    }
+
+    /// What the clocked parser of a NIC did so far, if it has one.
+    pub fn parser_outcome(&self, nic: NicId) -> ParserOutcome {
+        let inner = self.0.borrow();
+        inner.nics[nic.0]
+            .receive
+            .in_place
+            .as_ref()
+            .map_or_else(Default::default, |unit| unit.outcome().clone())
     }
 
     /// SA contexts that a NIC had to fetch because they were not cached.

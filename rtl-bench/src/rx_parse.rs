@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use cryptonic_hwmodel::rx_parse::{Beat, Headers, Outputs, Result as ParseResult};
+use cryptonic_hwmodel::rx_parse::{Beat, Headers, Outputs, ParserUnit, Result as ParseResult};
 use cryptonic_regs::Status;
 use cryptonic_wire::Parsed;
 use cryptonic_wire::packet::{Expected, Plain, Ports, Protocol};
@@ -58,14 +58,14 @@ impl RxParseRtl {
     /// [`Unavailable`] where this build has no RTL.
     pub fn with_seed(build: Build, expected: &Expected, seed: u32) -> Result<Self, Unavailable> {
         let mut model = Model::new(&RX_PARSE, build, seed)?;
-        let inputs = model.inputs();
-        inputs[const { input("psp_udp_port_i") }] = expected.udp_ports.psp.into();
-        inputs[const { input("esp_udp_port_i") }] = expected.udp_ports.esp.into();
-        inputs[const { input("eesp_protocol_i") }] = expected.eesp_protocol.into();
-        inputs[const { input("eesp_in_udp_i") }] = expected.eesp_in_udp.into();
-        inputs[const { input("wespv2_protocol_i") }] = expected.wespv2_protocol.into();
+        configure(&mut model, expected);
         model.reset();
         Ok(RxParseRtl { model, malformed: None })
+    }
+
+    /// What it looks for from the next cycle on. To be called while it is drained.
+    pub fn set_expected(&mut self, expected: &Expected) {
+        configure(&mut self.model, expected);
     }
 
     /// One clock cycle, as the shell's. A result that no packet can have (a verdict without a name, a field that is
@@ -159,6 +159,29 @@ impl RxParseRtl {
         }
         differences
     }
+}
+
+impl ParserUnit for RxParseRtl {
+    fn step(&mut self, offered: Option<&Beat>, consumer_ready: bool) -> Outputs {
+        RxParseRtl::step(self, offered, consumer_ready)
+    }
+
+    fn drained(&mut self) -> bool {
+        RxParseRtl::drained(self)
+    }
+
+    fn set_expected(&mut self, expected: Expected) {
+        RxParseRtl::set_expected(self, &expected);
+    }
+}
+
+fn configure(model: &mut Model, expected: &Expected) {
+    let inputs = model.inputs();
+    inputs[const { input("psp_udp_port_i") }] = expected.udp_ports.psp.into();
+    inputs[const { input("esp_udp_port_i") }] = expected.udp_ports.esp.into();
+    inputs[const { input("eesp_protocol_i") }] = expected.eesp_protocol.into();
+    inputs[const { input("eesp_in_udp_i") }] = expected.eesp_in_udp.into();
+    inputs[const { input("wespv2_protocol_i") }] = expected.wespv2_protocol.into();
 }
 
 /// The result at the output ports, or nothing if no result is encoded so.

@@ -15,6 +15,7 @@ use super::traffic::{Bench, Settings};
 use crate::error::{Error, Result};
 use crate::flow::bench_flow;
 use crate::output::{self, Paint};
+use crate::parser::ParserChoice;
 use crate::workload::{FCS_BYTES, Random, Sizes, Stream};
 
 /// Ethernet and IPv4 headers: what stays in clear in transport mode.
@@ -72,6 +73,7 @@ pub(crate) fn run(arguments: &BenchArguments, as_json: bool) -> Result<()> {
         parameters: &parameters,
         model: &arguments.model,
         cable: CableParameters::default(),
+        parser: ParserChoice::Model,
     };
     let library = fastest_library(arguments.model.seed)?;
     let mut rows = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use cryptonic_hwmodel::{CableParameters, Parameters};
 use serde_json::Value;
 
@@ -12,21 +12,11 @@ use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
 use crate::flow;
 use crate::output::{self, OutputFile, Paint};
+use crate::parser::ParserChoice;
 use crate::workload::Sizes;
 
 /// Enough to keep the line busy while a host looks the other way.
 const TRANSMIT_SLOTS: u32 = 512;
-
-/// Which parser the NICs have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ParserChoice {
-    /// The model's
-    Model,
-    /// The RTL's (not supported yet)
-    Rtl,
-    /// Both, compared (not supported yet)
-    Lockstep,
-}
 
 /// Knobs of the model, for every command that has one.
 #[derive(Debug, Args)]
@@ -69,7 +59,7 @@ pub(crate) struct RunArguments {
     /// Flows to send instead of some of every form of ESP and PSP; the format stands in docs/workload.md
     #[arg(long, value_name = "FILE")]
     workload: Option<PathBuf>,
-    /// Parser of the NICs
+    /// Receive parser of the NICs
     #[arg(long, value_enum, default_value = "model")]
     parser: ParserChoice,
     /// Write what goes over the cable to a pcap file
@@ -82,9 +72,6 @@ pub(crate) struct RunArguments {
 
 /// Runs.
 pub(crate) fn run(arguments: &RunArguments, as_json: bool) -> Result<()> {
-    if arguments.parser != ParserChoice::Model {
-        return Err(Error::not_supported("--parser", "a parser other than `model`"));
-    }
     let sizes = Sizes::parse(&arguments.size).map_err(|message| Error::at("--size", message))?;
     if arguments.packets == 0 {
         return Err(Error::at("--packets", "wants at least 1"));
@@ -109,6 +96,7 @@ pub(crate) fn run(arguments: &RunArguments, as_json: bool) -> Result<()> {
         parameters: &parameters,
         model: &arguments.model,
         cable,
+        parser: arguments.parser,
     };
     let mut bench = Bench::new(&settings, &flows, wire)?;
     let mut report = bench.run(&settings)?;
@@ -128,10 +116,13 @@ pub(crate) fn run(arguments: &RunArguments, as_json: bool) -> Result<()> {
         output::print(&report.text(Paint::for_stdout()))?;
     }
     if !report.is_good() {
-        let message = format!(
+        let mut message = format!(
             "{} mismatches, {} packets lost without a reason",
             report.mismatches, report.lost_without_reason
         );
+        if report.parser.differences() > 0 {
+            message += &format!(", {} differences of the parsers", report.parser.differences());
+        }
         return Err(Error::failure(message).reported());
     }
     if report.interrupted { Err(Error::interrupted()) } else { Ok(()) }

@@ -19,6 +19,7 @@ use crate::device::{Pair, Reading};
 use crate::error::{Error, Result};
 use crate::flow::{Descriptor, Flow, Protection};
 use crate::output::{self, Interrupt};
+use crate::parser::{ParserChoice, ParserReport};
 use crate::report::{FlowReport, Report};
 use crate::sa_file::PSP_UDP_PORT;
 use crate::workload::{self, Random, Stream};
@@ -44,6 +45,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) parameters: &'a Parameters,
     pub(crate) model: &'a ModelArguments,
     pub(crate) cable: CableParameters,
+    pub(crate) parser: ParserChoice,
 }
 
 /// A stream one way: how it is sent, and how far both ends are.
@@ -128,7 +130,8 @@ impl Bench {
     ) -> Result<Bench> {
         let mut random = Random::new(settings.model.seed);
         let Settings { parameters, model, cable, .. } = settings;
-        let (pair, nics) = Pair::open(&model.device, parameters, cable, model.seed)?;
+        let parsers = [settings.parser.parser(parameters)?, settings.parser.parser(parameters)?];
+        let (pair, nics) = Pair::open(&model.device, parameters, parsers, cable, model.seed)?;
         let mut sides = Vec::new();
         for mut nic in nics {
             nic.psp_rotate().map_err(device_error)?;
@@ -339,6 +342,7 @@ impl Bench {
             let arrived = self.lanes.iter().filter_map(|lane| lane.arrived.as_ref());
             report.cable = Some(CableReport::new(&settings.cable, self.pair.cable_counters(), arrived));
         }
+        report.parser = ParserReport { choice: settings.parser, outcomes: self.pair.parser_outcomes() };
         self.conclude(&mut report, &before, &after, &drops_before)?;
         Ok(report)
     }
@@ -438,6 +442,7 @@ impl Bench {
         report.flows = flows;
         report.rekeys = self.rekeying.as_ref().map(|rekeying| rekeying.count);
         report.balance();
+        report.parser.faults().into_iter().for_each(|fault| report.fault(|| fault));
         if let Some(wire) = self.wire.take() {
             let mut wire = wire.borrow_mut();
             if let Some(error) = wire.error.take() {

@@ -118,7 +118,7 @@ impl<'a> Parts<'a> {
         let arrives = on_line + CABLE + Time::from_nanoseconds(self.parameters.mac.latency_ns);
         let edge = self.cycles(arrives.0.div_ceil(self.parameters.cycle().0));
         let derivation = if kind == Kind::Psp { crypto.derivation_latency_cycles } else { 0 };
-        edge + self.cycles(self.beats(protected_bytes(kind, size)) + 5)
+        edge + self.cycles(self.beats(protected_bytes(kind, size)) + 54)
             + self.cycles(pipeline.lookup_latency_cycles)
             + self.miss(kind, first)
             + self.cycles(derivation)

@@ -23,7 +23,7 @@ const GAP_BYTES: u64 = 12;
 const SHORTEST_BYTES: u64 = 60;
 const CIPHER_BLOCK_BYTES: u64 = 16;
 /// Cycles of the parser behind a frame's last beat.
-const PARSE_CYCLES: u64 = 5;
+const PARSE_CYCLES: u64 = 54;
 const CABLE_NS: f64 = 10.0;
 
 /// What is told of one format and one size.

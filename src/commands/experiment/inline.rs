@@ -15,6 +15,7 @@ use crate::commands::traffic::{Bench, Settings};
 use crate::error::{Error, Result};
 use crate::flow::{Descriptor, EspForm, Flow, Protection, PspForm};
 use crate::output::{self, OutputFile, Paint};
+use crate::parser::ParserChoice;
 use crate::report::Report;
 use crate::workload::{SIZE_MAX, SIZE_MIN, Sizes};
 
@@ -187,6 +188,7 @@ fn measure(
         parameters,
         model: &arguments.model,
         cable: CableParameters::default(),
+        parser: ParserChoice::Model,
     };
     let load = |packets: u64| -> Result<Report> {
         let settings = settings(packets);
