@@ -40,6 +40,8 @@ enum Command {
     Pcap(commands::pcap::PcapArguments),
     /// Measure bare AES-GCM and the whole path on the same packets
     Bench(commands::bench::BenchArguments),
+    /// Run the RTL against the model in lockstep
+    Cosim(commands::cosim::CosimArguments),
     /// Answer a named question with tables and plots
     #[command(subcommand)]
     Experiment(commands::experiment::Experiment),
@@ -109,6 +111,7 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Run(arguments) => commands::run::run(&arguments, json),
         Command::Pcap(arguments) => commands::pcap::run(&arguments, json),
         Command::Bench(arguments) => commands::bench::run(&arguments, json),
+        Command::Cosim(arguments) => commands::cosim::run(&arguments, json),
         Command::Experiment(experiment) => commands::experiment::run(&experiment, json),
         Command::Info(arguments) => commands::info::info(&arguments, json),
         Command::Stats(arguments) => commands::info::stats(&arguments, json),

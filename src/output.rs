@@ -192,6 +192,60 @@ impl OutputFile {
     }
 }
 
+/// The place of a file that somebody else writes, given its path: beside its place first, and renamed at the end.
+/// Dropped without [`ReservedPath::finish`], it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct ReservedPath {
+    path: PathBuf,
+    temporary: PathBuf,
+}
+
+impl ReservedPath {
+    /// Makes the file, empty.
+    pub(crate) fn new(path: &Path) -> Result<ReservedPath> {
+        let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
+            return Err(Error::at(path.display(), "not the name of a file"));
+        };
+        // A device or a pipe cannot be renamed over.
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            File::options().write(true).open(path).map_err(|error| Error::file(path, &error))?;
+            return Ok(ReservedPath { path: path.to_owned(), temporary: path.to_owned() });
+        }
+        let mut beside = std::ffi::OsString::from(".");
+        beside.push(name);
+        beside.push(format!(".{}.part", std::process::id()));
+        let temporary = path.with_file_name(beside);
+        File::create(&temporary).map_err(|error| Error::file(path, &error))?;
+        Ok(ReservedPath { path: path.to_owned(), temporary })
+    }
+
+    /// Where the file is to be.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where it is to be written.
+    pub(crate) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Puts the file in its place.
+    pub(crate) fn finish(self) -> Result<()> {
+        if self.temporary == self.path {
+            return Ok(());
+        }
+        fs::rename(&self.temporary, &self.path).map_err(|error| Error::file(&self.path, &error))
+    }
+}
+
+impl Drop for ReservedPath {
+    fn drop(&mut self) {
+        if self.temporary != self.path {
+            let _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
 impl Write for OutputFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.writer {

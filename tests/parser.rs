@@ -324,7 +324,8 @@ impl Faulty {
         self.packets += 1;
         let (cycle, result) = (self.cycle + LATENCY_CYCLES, headers(&self.frame, &self.expected));
         if self.fault == Fault::Lies {
-            return self.results.push_back((cycle, self.lie(result)));
+            let lie = self.lie(result);
+            return self.results.push_back((cycle, lie));
         }
         let fault = if self.packets == FAULTY { self.fault } else { Fault::None };
         match fault {

@@ -1,14 +1,13 @@
 //! PSP device keys, the derivation of receive keys, SPI allocation, and the IV clock: hardware that firmware
 //! only asks. No register and no firmware access shows a device key.
 //!
-//! The derivation unit is a pipelined AES-256: one block a cycle, one block for a 128-bit key and two for a
-//! 256-bit one (SP 800-108 in counter mode over AES-256-CMAC of one block). The label of versions 2 and 3 is said
+//! The derivation unit is [`psp_kdf`], one block a cycle. The label of versions 2 and 3 is said
 //! nowhere; it is taken to go on by the rule that versions 0 and 1 show.
 
 use cryptonic_crypto::DeviceKey;
 use cryptonic_pci::Time;
 use cryptonic_regs::admin::{AllocatedSpi, PspAllocation, SecretWord};
-use cryptonic_wire::psp::{Version, key_length};
+use cryptonic_wire::psp::Version;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
@@ -16,6 +15,7 @@ use zeroize::Zeroizing;
 use crate::calendar::Calendar;
 use crate::derived_key_cache::{DerivedKeyCache, ENTRY_BYTES};
 use crate::parameters::Parameters;
+use crate::psp_kdf::{self, BlocksPerCycle};
 
 /// SPIs left that are few, after reset.
 const SPI_LOW_WATER: u32 = 1 << 24;
@@ -95,8 +95,7 @@ impl KeyDerivation {
     /// The key of a received packet, 16 or 32 bytes; `None` if its device key is not valid.
     #[inline]
     pub fn receive_key(&self, version: Version, spi: u32, out: &mut [u8; 32]) -> Option<usize> {
-        let device_key = self.keys[(spi >> 31) as usize].as_ref()?;
-        Some(device_key.derive(version, spi, out))
+        psp_kdf::derive(&self.keys, version, spi, out)
     }
 
     /// When the key of a packet that is received at `ready` is there with its round keys and H, and whether it was made for
@@ -132,7 +131,7 @@ impl KeyDerivation {
     /// When a key asked for at `ready` is there with its round keys and H.
     #[inline]
     pub fn derive_time(&mut self, ready: Time, version: Version) -> Time {
-        let blocks = blocks_of(version);
+        let blocks = BlocksPerCycle::One.entry_cycles(version);
         // The latency counts from the block that enters last.
         self.unit.serve(ready, self.cycle.times(blocks)) + self.cycle.times(blocks - 1) + self.latency
     }
@@ -338,11 +337,6 @@ impl KeyDerivation {
     }
 }
 
-/// Blocks of AES that a key takes.
-fn blocks_of(version: Version) -> u64 {
-    key_length(version) as u64 / 16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -393,7 +387,7 @@ mod tests {
                 hardware.receive_time(Time::ZERO, version, (key % spis) as u32 + 1);
             }
             let cycles = hardware.busy().0 as f64 / hardware.cycle.0 as f64;
-            let expected = KEYS as f64 * derived * blocks_of(version) as f64;
+            let expected = KEYS as f64 * derived * BlocksPerCycle::One.entry_cycles(version) as f64;
             assert_eq!(cycles.round(), expected.round(), "{version:?}, {entries} entries, {spis} SPIs");
             let keys_per_second = KEYS as f64 / cycles * parameters.pipeline.clock_hz as f64;
             if version == Version::AesGcm128 {

@@ -4,6 +4,7 @@ use cryptonic_pci::Time;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::psp_kdf;
 use crate::receive::MARGIN_BYTES;
 use crate::rx_parse::BEAT_OCTETS;
 
@@ -71,7 +72,7 @@ pub struct CryptoParameters {
     pub lanes: u64,
     /// Cycles from the last block of a packet into a lane to its ICV.
     pub lane_latency_cycles: u64,
-    /// Cycles from an SPI to a derived key with its round keys and H.
+    /// Cycles from an SPI to a derived key whose round keys keep ahead of a lane's rounds. H is a block of the lane.
     pub derivation_latency_cycles: u64,
     /// Derived PSP keys, with round keys and H, that a cache holds for further packets with the same SPI; 0 is none: each
     /// received packet has its key derived.
@@ -210,7 +211,7 @@ impl Default for CryptoParameters {
         CryptoParameters {
             lanes: 3,
             lane_latency_cycles: 40,
-            derivation_latency_cycles: 42,
+            derivation_latency_cycles: psp_kdf::LATENCY_CYCLES + psp_kdf::EXPANSION_STEP_CYCLES,
             derived_key_cache_entries: 0,
             context_cache_entries: 2048,
             context_miss_ns: 120,

@@ -8,8 +8,8 @@ use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
 use cryptonic_wire::packet::Expected;
 use cryptonic_wire::psp;
-use cryptonic_wire::sequence::{self, Verdict};
-use cryptonic_wire::{Geometry, Parsed, Protocol, UdpPorts, esp};
+use cryptonic_wire::sequence::Verdict;
+use cryptonic_wire::{Parsed, Protocol, UdpPorts};
 use zeroize::Zeroizing;
 
 use crate::events::InParser;
@@ -19,6 +19,7 @@ use crate::nic::Nic;
 use crate::packet::{Packet, PacketPool, Purpose, Received};
 use crate::protect_psp::cipher_of;
 use crate::psp_copies::psp_offset;
+use crate::rx_geometry::{self, Request, Window};
 use crate::rx_parse::{self, Arrival};
 use crate::rx_parse_in_place::Answer;
 use crate::sa_lifetime::Lifetime;
@@ -187,17 +188,11 @@ impl Nic {
         let in_udp = parsed.udp_offset.is_some();
         let (index, sa) = self.sa_table.lookup(parsed.spi, in_udp, &parsed.plain).ok_or(Status::NoSa)?;
         let Form::Esp(esp) = &sa.form else { return Err(Status::NoSa) };
-        let sequence = if esp.extended_sequence {
-            sequence::infer(sa.window.top(), parsed.sequence, window_or_half(sa.window.window()))
-                .map_err(|_| Status::BadSequence)?
-        } else if parsed.sequence == 0 {
-            return Err(Status::BadSequence);
-        } else {
-            u64::from(parsed.sequence)
-        };
-        replay_status(&mut sa.lifetime, sa.window.check(sequence))?;
-        let geometry =
-            esp::receive_geometry(parsed, packet.frame(), esp, sequence).map_err(rx_parse::verdict)?;
+        let window = Window { top: sa.window.top(), size: sa.window.window() };
+        let request = Request::of(parsed, packet.frame(), rx_geometry::Sa::esp(esp, window));
+        let ranges = rx_geometry::answer(&request)?;
+        replay_status(&mut sa.lifetime, sa.window.check(ranges.sequence))?;
+        let geometry = ranges.geometry(esp.salt, parsed.spi);
         packet.protocol = ReceivedProtocol::Esp;
         packet.received.sa_index = index;
         packet.received.sa_generation = sa.generation;
@@ -205,8 +200,8 @@ impl Nic {
         packet.received.cookie = sa.cookie;
         packet.received.queue = sa.receive_queue;
         packet.received.scaling = sa.receive_scaling;
-        packet.received.sequence = sequence;
-        packet.received.iv = iv_of(&geometry);
+        packet.received.sequence = ranges.sequence;
+        packet.received.iv = ranges.iv;
         if geometry.open(&sa.key, packet.frame_mut()).is_err() {
             packet.status = Status::IcvMismatch;
         }
@@ -215,36 +210,34 @@ impl Nic {
     }
 
     fn open_psp(&mut self, packet: &mut Packet, parsed: &Parsed, looked_up: Time) -> Result<Opening, Status> {
-        let offset = parsed.security_offset;
-        let header = packet
-            .frame()
-            .get(offset..parsed.plain.l3_end)
-            .ok_or(Status::TruncatedPsp)
-            .and_then(|bytes| psp::Header::parse(bytes).map_err(rx_parse::verdict))?;
-        packet.received.spi = header.spi;
-        packet.received.iv = header.iv;
-        packet.received.psp_version = header.version.code();
-        packet.received.psp_sample = header.sample;
-        packet.received.psp_drop = header.drop;
-        packet.received.psp_device_key = header.spi >> 31 == 1;
+        let (flags, spi) = (parsed.psp_flags, parsed.spi);
+        let version = psp::Version::from_code((flags & psp::flag::VERSION) >> psp::flag::VERSION_SHIFT);
+        let version = version.ok_or(Status::PspBadVersion)?;
+        let ranges = rx_geometry::answer(&Request::of(parsed, packet.frame(), rx_geometry::Sa::Psp))?;
+        packet.received.spi = spi;
+        packet.received.iv = ranges.iv;
+        packet.received.psp_version = version.code();
+        packet.received.psp_sample = flags & psp::flag::SAMPLE != 0;
+        packet.received.psp_drop = flags & psp::flag::DROP != 0;
+        packet.received.psp_device_key = spi >> 31 == 1;
         let bad = |nic: &mut Nic, status| {
             nic.counters.psp.received_bad += 1;
             Err(status)
         };
-        let enabled = self.psp_control.receive_versions() >> header.version.code() & 1 == 1;
+        let enabled = self.psp_control.receive_versions() >> version.code() & 1 == 1;
         if !enabled {
             return bad(self, Status::PspVersionDisabled);
         }
-        let cipher = cipher_of(header.version);
-        let geometry = psp::geometry(&header, offset, parsed.plain.l3_end).map_err(rx_parse::verdict)?;
+        let cipher = cipher_of(version);
+        let geometry = ranges.geometry(spi.to_be_bytes(), spi);
         let mut key = Zeroizing::new([0_u8; 32]);
-        if self.keys.receive_key(header.version, header.spi, &mut key).is_none() {
+        if self.keys.receive_key(version, spi, &mut key).is_none() {
             return bad(self, Status::PspNoDeviceKey);
         }
-        let (ready, fresh) = self.keys.receive_time(looked_up, header.version, header.spi);
+        let (ready, fresh) = self.keys.receive_time(looked_up, version, spi);
         let key = self.key_schedules.get(cipher, &key).ok_or(Status::PspNoDeviceKey)?;
         packet.protocol = ReceivedProtocol::Psp;
-        packet.received.psp_bytes = psp::counted_octets(offset, parsed.plain.l3_end) as u64;
+        packet.received.psp_bytes = psp::counted_octets(parsed.security_offset, parsed.plain.l3_end) as u64;
         let kept = self.psp_copies.keep(packet.frame(), self.now);
         if geometry.open(key, packet.frame_mut()).is_err() {
             packet.status = Status::IcvMismatch;
@@ -277,11 +270,6 @@ impl Nic {
 /// Room above the largest frame for what protection adds to it.
 pub(crate) const MARGIN_BYTES: u64 = 128;
 
-/// With the window off, half of all numbers count as behind and half as ahead (RFC 4303 A2.1).
-fn window_or_half(window: u32) -> u32 {
-    if window == 0 { 1 << 31 } else { window }
-}
-
 /// The status of a replay verdict, if it is one; the slot counts it.
 pub(crate) fn replay_status(lifetime: &mut Lifetime, verdict: Verdict) -> Result<(), Status> {
     match verdict {
@@ -295,11 +283,4 @@ pub(crate) fn replay_status(lifetime: &mut Lifetime, verdict: Verdict) -> Result
             Err(Status::ReplayBelowWindow)
         }
     }
-}
-
-/// The IV is the last eight bytes of the nonce (RFC 4106 4).
-fn iv_of(geometry: &Geometry) -> u64 {
-    let mut iv = [0; 8];
-    iv.copy_from_slice(&geometry.nonce[4..]);
-    u64::from_be_bytes(iv)
 }

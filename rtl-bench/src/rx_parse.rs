@@ -96,6 +96,12 @@ impl RxParseRtl {
         Outputs { ready, result }
     }
 
+    /// Whether the unit said in the last cycle that nothing was inside.
+    #[inline]
+    pub fn was_drained(&self) -> bool {
+        self.model.outputs()[const { output("drained_o") }] != 0
+    }
+
     /// Whether nothing is inside, after the last cycle.
     pub fn drained(&mut self) -> bool {
         self.model.look()[const { output("drained_o") }] != 0

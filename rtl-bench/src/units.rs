@@ -78,7 +78,7 @@ const fn port(name: &'static str, bits: usize) -> Port {
 }
 
 /// Every unit.
-pub const UNITS: &[&Unit] = &[&RX_PARSE];
+pub const UNITS: &[&Unit] = &[&RX_PARSE, &RX_GEOMETRY, &PSP_KDF, &PSP_KDF_TWO_BLOCKS, &AES256];
 
 /// The receive parser.
 pub const RX_PARSE: Unit = Unit {
@@ -133,5 +133,102 @@ pub const RX_PARSE: Unit = Unit {
         port("result_payload_offset_o", 6),
         port("result_psp_flags_o", 8),
         port("result_numbers_o", 128),
+    ],
+};
+
+/// The derivation of PSP keys, a block a cycle.
+pub const PSP_KDF: Unit = Unit {
+    name: "psp_kdf",
+    module: "psp_kdf",
+    parameters: &[("BlocksPerCycle", 1), ("Results", 64)],
+    inputs: &[
+        port("clear_i", 1),
+        port("load_valid_i", 1),
+        port("load_index_i", 1),
+        port("load_key_i", 256),
+        port("request_valid_i", 1),
+        port("request_spi_i", 32),
+        port("request_version_i", 2),
+        port("request_tag_i", 8),
+        port("result_ready_i", 1),
+    ],
+    outputs: &[
+        port("load_ready_o", 1),
+        port("device_key_valid_o", 2),
+        port("request_ready_o", 1),
+        port("result_valid_o", 1),
+        port("result_key_o", 256),
+        port("result_tag_o", 8),
+        port("result_device_key_missing_o", 1),
+        port("drained_o", 1),
+    ],
+};
+
+/// The same, two blocks a cycle, and with fewer places for results than the pipeline has stages.
+pub const PSP_KDF_TWO_BLOCKS: Unit =
+    Unit { name: "psp_kdf_two_blocks", parameters: &[("BlocksPerCycle", 2), ("Results", 16)], ..PSP_KDF };
+
+/// The AES-256 in it, a block a cycle.
+pub const AES256: Unit = Unit {
+    name: "aes256",
+    module: "aes256",
+    parameters: &[("BlocksPerCycle", 1)],
+    inputs: &[
+        port("clear_i", 1),
+        port("expand_start_i", 1),
+        port("expand_index_i", 1),
+        port("expand_key_i", 256),
+        port("first_key_xor_valid_i", 1),
+        port("first_key_xor_index_i", 1),
+        port("first_key_xor_i", 128),
+        port("key_select_i", 1),
+        port("block_i", 128),
+    ],
+    outputs: &[port("expand_done_o", 1), port("block_o", 128)],
+};
+
+/// The unit with the SA's parameters. Verdict and ranges are the last outputs.
+pub const RX_GEOMETRY: Unit = Unit {
+    name: "rx_geometry",
+    module: "rx_geometry",
+    parameters: &[("Results", 64)],
+    inputs: &[
+        port("request_valid_i", 1),
+        port("request_protocol_i", 3),
+        port("request_security_offset_i", 14),
+        port("request_numbers_offset_i", 14),
+        port("request_header_octets_i", 12),
+        port("request_crypt_offset_i", 6),
+        port("request_payload_offset_valid_i", 1),
+        port("request_payload_offset_i", 6),
+        port("request_session_id_i", 16),
+        port("request_psp_flags_i", 8),
+        port("request_l3_end_i", 14),
+        port("request_numbers_i", 128),
+        port("sa_protocol_i", 3),
+        port("sa_cipher_i", 2),
+        port("sa_icv_octets_i", 5),
+        port("sa_extended_sequence_i", 1),
+        port("sa_window_top_i", 64),
+        port("sa_window_i", 32),
+        port("sa_numbering_i", 2),
+        port("sa_format_i", 2),
+        port("sa_last_sub_sa_valid_i", 1),
+        port("sa_last_sub_sa_i", 16),
+        port("result_ready_i", 1),
+    ],
+    outputs: &[
+        port("request_ready_o", 1),
+        port("drained_o", 1),
+        port("result_valid_o", 1),
+        port("result_verdict_o", 7),
+        port("result_sequence_o", 64),
+        port("result_iv_o", 64),
+        port("result_aad_start_o", 14),
+        port("result_aad_end_o", 14),
+        port("result_sequence_high_in_aad_o", 1),
+        port("result_text_start_o", 14),
+        port("result_icv_offset_o", 14),
+        port("result_icv_octets_o", 5),
     ],
 };

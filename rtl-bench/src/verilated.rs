@@ -76,11 +76,25 @@ fn functions(unit: &Unit, build: Build) -> Option<&'static Functions> {
     unsafe extern "C" {
         static cryptonic_rx_parse_fast: Functions;
         static cryptonic_rx_parse_inspect: Functions;
+        static cryptonic_psp_kdf_fast: Functions;
+        static cryptonic_psp_kdf_inspect: Functions;
+        static cryptonic_psp_kdf_two_blocks_fast: Functions;
+        static cryptonic_psp_kdf_two_blocks_inspect: Functions;
+        static cryptonic_aes256_fast: Functions;
+        static cryptonic_aes256_inspect: Functions;
+        static cryptonic_rx_geometry_fast: Functions;
+        static cryptonic_rx_geometry_inspect: Functions;
     }
     // SAFETY: build.rs has linked these tables; they are constants, of the type that both sides have.
     let (fast, inspect) = unsafe {
         match unit.name {
             "rx_parse" => (&cryptonic_rx_parse_fast, &cryptonic_rx_parse_inspect),
+            "psp_kdf" => (&cryptonic_psp_kdf_fast, &cryptonic_psp_kdf_inspect),
+            "psp_kdf_two_blocks" => {
+                (&cryptonic_psp_kdf_two_blocks_fast, &cryptonic_psp_kdf_two_blocks_inspect)
+            }
+            "aes256" => (&cryptonic_aes256_fast, &cryptonic_aes256_inspect),
+            "rx_geometry" => (&cryptonic_rx_geometry_fast, &cryptonic_rx_geometry_inspect),
             _ => return None,
         }
     };
@@ -220,7 +234,11 @@ impl Model {
         let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| failed(error.into()))?;
         // SAFETY: `raw` is alive, and `name` ends with a zero.
         let opened = unsafe { (self.functions.trace_open)(self.raw.as_ptr(), name.as_ptr()) };
-        if opened { Ok(()) } else { Err(failed(std::io::Error::other("Verilator cannot open it"))) }
+        if opened {
+            return Ok(());
+        }
+        let reason = self.failed_assertion().unwrap_or_else(|| "Verilator cannot open it".to_owned());
+        Err(failed(std::io::Error::other(reason)))
     }
 
     /// Ends the waveform, if there is one.

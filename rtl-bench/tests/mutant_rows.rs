@@ -1,6 +1,7 @@
 //! The rows of mutants.toml fit the RTL, and what they do to it. Needs no Verilator.
 
 #[path = "../build/mutants.rs"]
+#[allow(dead_code)]
 mod mutants;
 #[path = "../build/sources.rs"]
 #[allow(dead_code)]

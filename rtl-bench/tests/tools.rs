@@ -1,8 +1,10 @@
 //! What the build says of missing, old and broken tools, with programs that stand in for them.
 
 #[path = "../build/cxx.rs"]
+#[allow(dead_code)]
 mod cxx;
 #[path = "../build/verilator.rs"]
+#[allow(dead_code)]
 mod verilator;
 
 use std::fs;

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! ESP comes in tunnel and transport mode ([`esp_transform`]) and BEET mode ([`esp_beet`]), over IP or UDP; PSP in tunnel and
-//! transport mode, and as frames that have their headers already ([`psp_transform`]). [`eesp`] and [`wespv2`] find their packets
-//! behind [`parse_receive`], for whoever asks. What a NIC does to clear packets stands beside: [`l4_checksum`], [`segmentation`], [`toeplitz`] and [`selector`].
+//! transport mode, and as frames that have their headers already ([`psp_transform`]); EESP and WESPv2 in tunnel and transport mode
+//! ([`eesp_transform`], [`wespv2_transform`]). What a NIC does to clear packets stands beside: [`l4_checksum`], [`segmentation`], [`toeplitz`] and [`selector`].
 //!
 //! # Example
 //! A gateway's two directions, for one SA in tunnel mode:
@@ -93,6 +93,7 @@ pub mod toeplitz;
 pub mod transform;
 pub mod udp;
 pub mod wespv2;
+pub mod wespv2_transform;
 
 pub use aead::{Aead, AuthenticationFailed, IcvLength};
 pub use geometry::{Aad, Geometry, Span};

@@ -1,21 +1,43 @@
-//! WESPv2: the header in front of an ESP packet (draft-klassert-ipsecme-wespv2-01), as far as it can be read without the
-//! cipher.
+//! WESPv2: header, options, layout, nonce, AAD of what stands in front of an ESP packet
+//! (draft-klassert-ipsecme-wespv2-01).
 //!
 //! ```text
 //!   octet 0         1         2         3
 //!        +---------+---------+---------+---------+
-//!      0 |next hdr |hdr len  |offset R |V opt len|   offset: bits 7..2, R: bits 1..0; V: bits 7..6, opt len: bits 5..0
-//!      4 |  options (opt len octets) ...         |
+//!      0 |next hdr |hdr len  |offset R |V opt len|   AAD    offset: bits 7..2, R: bits 1..0
+//!      4 |  options (opt len octets) ...         |   AAD    V: bits 7..6, opt len: bits 5..0
 //!        +---------+---------+---------+---------+
-//!        |  ESP packet, from SPI to ICV ...      |
+//!        |  SPI                                  |   AAD
+//!        |  sequence number                      |   AAD
+//!        |  IV (64 bits; none where implicit)    |   AAD
+//!        +---------+---------+---------+---------+
+//!        |  payload ...                          |   AAD below the crypt offset, else text
+//!        |  padding, pad length, next header     |   text
+//!        +---------+---------+---------+---------+
+//!        |  ICV (8, 12 or 16 octets)             |
 //! ```
 //! The header length counts from the WESPv2 header's first octet to the payload behind ESP's IV; the crypt offset counts
 //! 4-octet units from there. The receiver has to know both from the SA, and drops a packet whose header says another length.
 //!
-//! There is no geometry here: the draft has header, options and the octets in front of the crypt offset authenticated, but
-//! says neither in which order they stand beside ESP's own AAD nor whether the IV between them is part of it.
+//! # Where the draft leaves open
+//! * "The full WESPv2 header, including all header options" is authenticated, and so is the payload in front of the crypt
+//!   offset. Not said is in which order they stand beside ESP's own AAD (SPI and sequence number, RFC 4106, 5), nor whether
+//!   the IV between them is part of it. Here the AAD is all octets as they stand in the frame, from the WESPv2 header's first
+//!   to where encryption begins, the IV included: the reading that the draft's successor made explicit
+//!   (draft-ietf-ipsecme-eesp-03, 4.2). A peer that read it otherwise finds a wrong ICV, and nothing else.
+//! * The high half of an extended sequence number, which is not sent, has then no place among those octets, and the draft
+//!   does not give it one. So there are no extended sequence numbers: [`BadParameters::ExtendedSequence`].
+//! * AES-GMAC encrypts nothing, and authenticates here all from the WESPv2 header to ESP's next header, whatever the crypt
+//!   offset says; 0 is sent. The draft does not speak of it. PSP does the same.
+//! * The largest crypt offset is agreed upon with the key, but what to do with a larger one is not said. It is opened and
+//!   dropped then, as in EESP, and so is one that is larger than the payload, which is known only after opening.
+//! * "The beginning of the next header" is aligned on 8 octets for IPv6. That is asked of the outer header; RFC 5840
+//!   exempts UDP, whose marker is four octets long, and it holds here too.
 
-use crate::esp;
+use core::fmt;
+
+use crate::esp::{self, Cipher};
+use crate::geometry::{Aad, Geometry, Span};
 use crate::malformed::Malformed;
 use crate::option::Options;
 use crate::packet::{Parsed, Protocol};
@@ -118,6 +140,79 @@ impl Header {
     }
 }
 
+/// What an SA gives to its packets, beside the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameters {
+    esp: esp::Parameters,
+    crypt_offset: u8,
+    maximum_crypt_offset: u8,
+}
+
+impl Parameters {
+    /// WESPv2 around this ESP. Packets are sent with `crypt_offset`; up to `maximum_crypt_offset` they are received. Both
+    /// are in 4-octet units from the end of the IV.
+    ///
+    /// # Errors
+    /// [`BadParameters`].
+    pub const fn new(
+        esp: esp::Parameters,
+        crypt_offset: u8,
+        maximum_crypt_offset: u8,
+    ) -> Result<Self, BadParameters> {
+        if esp.extended_sequence {
+            return Err(BadParameters::ExtendedSequence);
+        }
+        if crypt_offset > maximum_crypt_offset || maximum_crypt_offset > MAX_CRYPT_OFFSET {
+            return Err(BadParameters::CryptOffset);
+        }
+        if matches!(esp.cipher, Cipher::Gmac) && maximum_crypt_offset != 0 {
+            return Err(BadParameters::CryptOffsetWithoutEncryption);
+        }
+        Ok(Self { esp, crypt_offset, maximum_crypt_offset })
+    }
+
+    /// What is said of the ESP packet.
+    #[inline]
+    pub const fn esp(&self) -> &esp::Parameters {
+        &self.esp
+    }
+
+    /// Sending: the crypt offset.
+    #[inline]
+    pub const fn crypt_offset(&self) -> u8 {
+        self.crypt_offset
+    }
+
+    /// Receiving: the largest crypt offset.
+    #[inline]
+    pub const fn maximum_crypt_offset(&self) -> u8 {
+        self.maximum_crypt_offset
+    }
+}
+
+/// Why an SA cannot be one of WESPv2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadParameters {
+    /// Extended sequence numbers, whose high half the draft gives no place in the AAD.
+    ExtendedSequence,
+    /// The crypt offset is above the maximum, or the maximum above [`MAX_CRYPT_OFFSET`].
+    CryptOffset,
+    /// AES-GMAC with a crypt offset: there is no encryption that could begin.
+    CryptOffsetWithoutEncryption,
+}
+
+impl fmt::Display for BadParameters {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::ExtendedSequence => "WESPv2 has no extended sequence numbers",
+            Self::CryptOffset => "the WESPv2 crypt offset is above the largest one",
+            Self::CryptOffsetWithoutEncryption => "WESPv2 without encryption has no crypt offset",
+        })
+    }
+}
+
+impl core::error::Error for BadParameters {}
+
 /// What a WESPv2 packet says of itself without its SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located {
@@ -153,23 +248,6 @@ impl Located {
         self.payload_offset().saturating_add(self.header.crypt_offset as usize * 4)
     }
 
-    /// Checks the header against the SA and the end of the IP packet: the draft drops what differs.
-    ///
-    /// # Errors
-    /// [`Malformed::WespHeaderLengthMismatch`] where the header length is not what the SA's IV makes it,
-    /// [`Malformed::CryptOffsetPastEnd`] where encryption would begin behind the last octet before trailer and ICV.
-    #[inline]
-    pub const fn check(&self, parsed: &Parsed, parameters: &esp::Parameters) -> Result<(), Malformed> {
-        if self.header.esp_offset() + parameters.header_length() != self.header.header_length as usize {
-            return Err(Malformed::WespHeaderLengthMismatch);
-        }
-        let behind_payload = esp::TRAILER_FIXED_LENGTH + parameters.icv_length.octets();
-        if self.text_offset().saturating_add(behind_payload) > parsed.plain.l3_end {
-            return Err(Malformed::CryptOffsetPastEnd);
-        }
-        Ok(())
-    }
-
     /// Whether the next header of the opened packet's ESP trailer is the one that the header has promised. With a crypt
     /// offset of zero it promises nothing.
     #[inline]
@@ -178,10 +256,87 @@ impl Located {
     }
 }
 
-/// Reads the header at the front of `packet`, its options, and the header of the ESP packet behind them.
+/// The geometry of a received packet.
 ///
-/// The alignment on 8 octets that the draft has for IPv6 is asked of the outer header. RFC 5840 exempts UDP, whose marker
-/// is four octets long; the draft does not say it again, and it holds here too.
+/// A crypt offset above the agreed maximum is no error here: see the module's text.
+///
+/// # Errors
+/// [`Malformed::WespHeaderLengthMismatch`] where the header length is not what the SA's IV makes it,
+/// [`Malformed::TruncatedEsp`] where the packet cannot hold IV, the shortest trailer and ICV,
+/// [`Malformed::CryptOffsetPastEnd`] where encryption would begin behind the last octet before trailer and ICV; found in
+/// this order.
+#[inline]
+pub fn receive_geometry(
+    parsed: &Parsed,
+    located: &Located,
+    frame: &[u8],
+    parameters: &Parameters,
+) -> Result<Geometry, Malformed> {
+    let esp = &parameters.esp;
+    if located.header.esp_offset() + esp.header_length() != usize::from(located.header.header_length) {
+        return Err(Malformed::WespHeaderLengthMismatch);
+    }
+    let packet = frame.get(located.offset..parsed.plain.l3_end).ok_or(Malformed::TruncatedEsp)?;
+    let iv = match esp.cipher {
+        Cipher::Gcm | Cipher::Gmac => {
+            let at = located.header.esp_offset() + esp::field::IV.start;
+            bytes::array(packet, at).ok_or(Malformed::TruncatedEsp)?
+        }
+        Cipher::GcmImplicitIv => u64::from(located.esp.sequence).to_be_bytes(),
+    };
+    geometry(parameters, &located.header, iv, located.offset, parsed.plain.l3_end)
+}
+
+/// The geometry of a packet whose WESPv2 header begins at `offset` and whose ICV ends at `end` of its frame. The header
+/// length is the one that the SA makes it.
+///
+/// # Errors
+/// [`Malformed::TruncatedEsp`], [`Malformed::CryptOffsetPastEnd`].
+#[inline]
+pub(crate) fn geometry(
+    parameters: &Parameters,
+    header: &Header,
+    iv: [u8; 8],
+    offset: usize,
+    end: usize,
+) -> Result<Geometry, Malformed> {
+    let esp = &parameters.esp;
+    let esp_offset = offset.saturating_add(header.esp_offset());
+    let body = esp::body(esp, esp_offset, end).ok_or(Malformed::TruncatedEsp)?;
+    let clear_end = body.start.saturating_add(usize::from(header.crypt_offset) * 4);
+    if clear_end.saturating_add(esp::TRAILER_FIXED_LENGTH) > body.end {
+        return Err(Malformed::CryptOffsetPastEnd);
+    }
+    let text_start = if matches!(esp.cipher, Cipher::Gmac) { body.end } else { clear_end };
+    Ok(Geometry {
+        nonce: esp::nonce(esp.salt, iv),
+        aad: Aad::InPlace { start: offset, end: text_start },
+        text: Span::new(text_start, body.end),
+        icv: Span::new(body.end, end),
+    })
+}
+
+/// What is wrong with the inside of an authenticated packet: its sender is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadPayload {
+    /// The trailer names another next header than the WESPv2 header.
+    NextHeader,
+    /// The crypt offset is above the agreed maximum, or reaches behind the payload.
+    CryptOffset,
+}
+
+impl fmt::Display for BadPayload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NextHeader => "the next headers of the WESPv2 header and of the ESP trailer differ",
+            Self::CryptOffset => "the WESPv2 crypt offset is larger than agreed or than the payload",
+        })
+    }
+}
+
+impl core::error::Error for BadPayload {}
+
+/// Reads the header at the front of `packet`, its options, and the header of the ESP packet behind them.
 ///
 /// # Errors
 /// What [`Header::parse`] says, [`Malformed::WespBadHeaderLength`] where the length is not `aligned_8`,

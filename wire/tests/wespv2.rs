@@ -1,11 +1,12 @@
 //! The WESPv2 header: where things stand, what is malformed, and that every octet is answered.
+//! Packets with their ciphers are in `wespv2_forms`.
 
 mod witness;
 
 use cryptonic_wire::esp::{self, Cipher, Parameters};
 use cryptonic_wire::packet::Expected;
-use cryptonic_wire::wespv2::{Header, Located, PROTOCOL};
-use cryptonic_wire::{Malformed, UdpPorts, parse_receive};
+use cryptonic_wire::wespv2::{self, BadParameters, Header, Located, PROTOCOL};
+use cryptonic_wire::{Aad, IcvLength, Malformed, Span, UdpPorts, parse_receive};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use witness::exchange::inner_ip;
@@ -27,6 +28,12 @@ fn packet(next_header: u8, header_length: u8, crypt_offset: u8, options: &[u8]) 
     out
 }
 
+fn sa(cipher: Cipher, icv_length: IcvLength) -> wespv2::Parameters {
+    let esp = Parameters { cipher, icv_length, ..Parameters::new(0x0102_0304, [0; 4]) };
+    let most = if cipher == Cipher::Gmac { 0 } else { 63 };
+    wespv2::Parameters::new(esp, 0, most).unwrap()
+}
+
 fn located(version: u8, packet: &[u8], udp: bool) -> Result<Option<(Located, usize)>, Malformed> {
     let ip = inner_ip(version);
     let carried = if udp {
@@ -38,10 +45,12 @@ fn located(version: u8, packet: &[u8], udp: bool) -> Result<Option<(Located, usi
     let parsed = parse_receive(&frame, EXPECTED)?;
     let found = Located::of(&parsed, &frame);
     if let Some(found) = &found {
-        for cipher in [Cipher::Gcm, Cipher::GcmImplicitIv] {
-            let parameters = Parameters { cipher, ..Parameters::new(7, [0; 4]) };
-            if found.check(&parsed, &parameters).is_ok() {
+        for cipher in [Cipher::Gcm, Cipher::GcmImplicitIv, Cipher::Gmac] {
+            let parameters = sa(cipher, IcvLength::Octets16);
+            if let Ok(geometry) = wespv2::receive_geometry(&parsed, found, &frame, &parameters) {
                 assert!(found.text_offset() + 16 + 2 <= parsed.plain.l3_end);
+                assert_eq!((geometry.text.end, geometry.icv.end), (geometry.icv.start, parsed.plain.l3_end));
+                assert_eq!(geometry.aad, Aad::InPlace { start: found.offset, end: geometry.text.start });
             }
         }
     }
@@ -114,25 +123,72 @@ fn every_malformation_has_its_own_name() {
     }
 }
 
+/// Header length, crypt offset, octets behind the sequence number, cipher, octets of ICV; the answer.
+type Agreement = (u8, u8, usize, Cipher, IcvLength, Result<[usize; 4], Malformed>);
+
 #[test]
 fn the_header_must_be_what_the_sa_makes_it() {
-    let check = |header_length, crypt_offset, cipher| {
-        let frame = reference::frame(
-            &[],
-            &inner_ip(4).packet(PROTOCOL, &packet(6, header_length, crypt_offset, &[])),
-        );
+    use Cipher::{Gcm, GcmImplicitIv, Gmac};
+    use IcvLength::{Octets8, Octets16};
+    let mismatch = Err(Malformed::WespHeaderLengthMismatch);
+    let truncated = Err(Malformed::TruncatedEsp);
+    let past_end = Err(Malformed::CryptOffsetPastEnd);
+    // The header stands at 34: AAD from there to the text, text, ICV.
+    let rows: [Agreement; 17] = [
+        (20, 1, 52, Gcm, Octets16, Ok([34, 58, 82, 98])),
+        (20, 1, 52, Gmac, Octets16, Ok([34, 82, 82, 98])),
+        (20, 1, 52, Gcm, Octets8, Ok([34, 58, 90, 98])),
+        (24, 1, 52, Gcm, Octets16, mismatch),
+        (16, 1, 52, Gcm, Octets16, mismatch),
+        (12, 1, 52, Gcm, Octets16, mismatch),
+        (12, 1, 52, GcmImplicitIv, Octets16, Ok([34, 50, 82, 98])),
+        (20, 1, 52, GcmImplicitIv, Octets16, mismatch),
+        // 52 octets behind the sequence number less IV, trailer and ICV are 26: six units and two octets.
+        (20, 6, 52, Gcm, Octets16, Ok([34, 78, 82, 98])),
+        (20, 7, 52, Gcm, Octets16, past_end),
+        (20, 7, 52, Gmac, Octets16, past_end),
+        (20, 8, 52, Gcm, Octets8, Ok([34, 86, 90, 98])),
+        (20, 9, 52, Gcm, Octets8, past_end),
+        // The shortest packet: IV, trailer, ICV. What is wrong first is said first.
+        (20, 0, 26, Gcm, Octets16, Ok([34, 54, 56, 72])),
+        (20, 63, 25, Gcm, Octets16, truncated),
+        (20, 0, 0, Gcm, Octets8, truncated),
+        (24, 63, 0, Gcm, Octets16, mismatch),
+    ];
+    for (header_length, crypt_offset, octets, cipher, icv_length, expected) in rows {
+        let next_header = if crypt_offset == 0 { 59 } else { 6 };
+        let packet = &packet(next_header, header_length, crypt_offset, &[])[..12 + octets];
+        let frame = reference::frame(&[], &inner_ip(4).packet(PROTOCOL, packet));
         let parsed = parse_receive(&frame, EXPECTED).unwrap();
         let found = Located::of(&parsed, &frame).unwrap();
-        found.check(&parsed, &Parameters { cipher, ..Parameters::new(0x0102_0304, [0; 4]) })
-    };
-    let mismatch = Err(Malformed::WespHeaderLengthMismatch);
-    assert_eq!(check(20, 1, Cipher::Gcm), Ok(()));
-    assert_eq!(check(24, 1, Cipher::Gcm), mismatch);
-    assert_eq!(check(12, 1, Cipher::Gcm), mismatch);
-    assert_eq!(check(12, 1, Cipher::GcmImplicitIv), Ok(()));
-    // 52 octets behind the sequence number less IV, trailer and ICV are 26: six units and two octets.
-    assert_eq!(check(20, 6, Cipher::Gcm), Ok(()));
-    assert_eq!(check(20, 7, Cipher::Gcm), Err(Malformed::CryptOffsetPastEnd));
+        let geometry = wespv2::receive_geometry(&parsed, &found, &frame, &sa(cipher, icv_length));
+        let expected = expected.map(|[aad, text, icv, end]| {
+            let aad = Aad::InPlace { start: aad, end: text };
+            (aad, Span::new(text, icv), Span::new(icv, end))
+        });
+        let row = (header_length, crypt_offset, octets, cipher);
+        assert_eq!(geometry.map(|found| (found.aad, found.text, found.icv)), expected, "{row:?}");
+    }
+}
+
+#[test]
+fn what_no_packet_could_be_authenticated_by_is_no_sa() {
+    let esp = Parameters::new(0x0102_0304, [0; 4]);
+    let extended = Parameters { extended_sequence: true, ..esp };
+    let gmac = Parameters { cipher: Cipher::Gmac, ..esp };
+    let rows = [
+        (esp, 0, 0, Ok(())),
+        (esp, 63, 63, Ok(())),
+        (esp, 5, 4, Err(BadParameters::CryptOffset)),
+        (esp, 0, 64, Err(BadParameters::CryptOffset)),
+        (extended, 0, 0, Err(BadParameters::ExtendedSequence)),
+        (gmac, 0, 0, Ok(())),
+        (gmac, 0, 1, Err(BadParameters::CryptOffsetWithoutEncryption)),
+    ];
+    for (esp, sent, maximum, expected) in rows {
+        let found = wespv2::Parameters::new(esp, sent, maximum);
+        assert_eq!(found.map(|_| ()), expected, "{esp:?} {sent} {maximum}");
+    }
 }
 
 #[test]
