@@ -19,7 +19,7 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
 FORMAL = pathlib.Path(__file__).resolve().parent
-RTL = FORMAL.parent / "rtl"
+RTL = pathlib.Path(os.environ.get("CRYPTONIC_RTL", FORMAL.parent / "rtl"))
 
 SBY = """[options]
 mode {mode}
@@ -52,9 +52,19 @@ def substitute(text, original, fault, where):
     return text.replace(original, fault)
 
 
+def form_of(proof, mutant):
+    """A mutant is run from reset, for a real counterexample, unless it says that this would take too long."""
+    if mutant is None:
+        return proof
+    changed = {"mode": "bmc", "depth": max(proof["depth"], 14)}
+    changed |= {key: mutant[key] for key in ("mode", "depth", "parameters") if key in mutant}
+    return {**proof, **changed}
+
+
 def write_job(proof, mutant, directory):
     """Writes the copies of the sources and the sby file of one run; gives the file's path."""
     directory.mkdir(parents=True, exist_ok=True)
+    proof = form_of(proof, mutant)
     replaced = proof.get("replace", {})
     properties = proof.get("properties", {})
     names = []

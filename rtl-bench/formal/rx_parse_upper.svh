@@ -4,6 +4,7 @@
 
   // What went in up to seven cycles ago; bit or entry n: n + 1 cycles ago.
   logic [6:0] last_q, is_ip_q, is_ipv6_q, fits_q, reached_q;
+  logic [7*8-1:0] index_q;
   logic [13:0] link_q;  // tags
   logic [7*14-1:0] frame_q;
   logic fits;
@@ -22,6 +23,7 @@
     is_ipv6_q <= {is_ipv6_q[5:0], ip_i.is_ipv6};
     fits_q <= {fits_q[5:0], fits};
     reached_q <= {reached_q[5:0], chain_i.cursor[12:4] <= {1'b0, window_index_i}};
+    index_q <= {index_q[6*8-1:0], window_index_i};
     link_q <= {link_q[11:0], ip_i.tags};
     frame_q <= {frame_q[6*14-1:0], frame_octets_i};
   end
@@ -70,6 +72,9 @@
     assume (!window_valid_i || (chain_i.named_at == 12'd0) || (ip_i.is_ipv6 &&
         chain_i.named_at >= 12'd5 && (!chain_i.known ||
         chain_i.named_at < chain_i.cursor[12:1])));
+    // Of rx_parse_realign: the frame's last octet is one of the last beat's.
+    assume (!last_i || (frame_octets_i > {window_index_i, 6'd0} &&
+        {1'b0, frame_octets_i} <= {1'b0, window_index_i, 6'd0} + 15'd64));
     // Of rx_parse_ip: where the verdict is 0 the lengths fit.
     assume (!last_q[5] || (of_the_ip_header(ip_verdict_6_i) &&
         (ip_verdict_6_i != 7'd0 || fits_q[5])));
@@ -135,6 +140,10 @@
     // And it is not told about options before the window with the header has come: what is told once
     // stays for the packet.
     KnownOnlyWhenReached: assert (!valid_q[6] || !options_o.known || reached_q[6]);
+
+    // In a packet's last window all options have come.
+    OptionsHaveCome: assert (!ok || !(is_eesp || is_wesp) || (options_o.known &&
+        {1'b0, options_o.cursor} + left <= {2'd0, index_q[6*8 +: 8], 6'd0} + 16'd64));
   end
 
   logic [6:0] valid_q;  // windows, last ones or not

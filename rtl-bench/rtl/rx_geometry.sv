@@ -216,7 +216,9 @@ module rx_geometry #(
     logic        iv_is_sequence;      // ESP, WESPv2: the IV is not sent
     logic [63:0] sequence_number;     // as it is sent; 0 where there is none
     logic [63:0] iv;                  // as it is sent
-    logic        sequence_zero;       // one that is sent is 0
+    logic        is_lone_iv;          // EESP without a sequence number
+    logic        word_0_zero;         // the numbers' first four octets
+    logic        word_1_zero;         // the four behind them
     logic        session_past_last;
     logic        option_not_allowed;
     logic        has_option;
@@ -237,16 +239,13 @@ module rx_geometry #(
     told_1.option_not_allowed = option_not_allowed_1q;
     told_1.icv_octets         = icv_octets_1q;
 
-    if (is_eesp_1q && !has_lone_iv_1q) begin
-      told_1.sequence_number = numbers_1q[127:64];
-      told_1.sequence_zero   = numbers_1q[127:64] == 64'd0;
-    end else if (is_eesp_1q || is_psp_1q) begin
-      told_1.sequence_number = 64'd0;
-      told_1.sequence_zero   = 1'b0;
-    end else begin
-      told_1.sequence_number = {32'd0, numbers_1q[127:96]};
-      told_1.sequence_zero   = numbers_1q[127:96] == 32'd0;
-    end
+    told_1.is_lone_iv         = has_lone_iv_1q;
+    told_1.word_0_zero        = numbers_1q[127:96] == 32'd0;
+    told_1.word_1_zero        = numbers_1q[95:64] == 32'd0;
+
+    if (is_esp_1q || is_wespv2_1q) told_1.sequence_number = {32'd0, numbers_1q[127:96]};
+    else if (is_eesp_1q && !has_lone_iv_1q) told_1.sequence_number = numbers_1q[127:64];
+    else told_1.sequence_number = 64'd0;
 
     if (is_esp_1q || is_wespv2_1q) told_1.iv = numbers_1q[95:32];
     else if (is_eesp_1q && has_two_numbers_1q) told_1.iv = numbers_1q[63:0];
@@ -261,17 +260,21 @@ module rx_geometry #(
 
   // Stage 5.
   logic [63:0] sequence_4, sequence_5q, iv_5q;
-  logic        bad_sequence_5q;
+  logic        bad_sequence_4, bad_sequence_5q;
   logic        is_esp_5q, is_psp_5q, is_wespv2_5q, is_eesp_5q, infers_5q;
   logic        session_past_last_5q, option_not_allowed_5q, has_option_5q;
   logic [4:0]  icv_octets_5q;
 
-  assign sequence_4 = told_4q.infers ? inferred_4q : told_4q.sequence_number;
+  assign sequence_4     = told_4q.infers ? inferred_4q : told_4q.sequence_number;
+  assign bad_sequence_4 =
+      told_4q.infers ? inferred_bad_4q :
+      told_4q.is_eesp ? told_4q.word_0_zero && told_4q.word_1_zero && !told_4q.is_lone_iv :
+      told_4q.word_0_zero;
 
   always_ff @(posedge clk_i) begin
     sequence_5q           <= sequence_4;
     iv_5q                 <= told_4q.iv_is_sequence ? sequence_4 : told_4q.iv;
-    bad_sequence_5q       <= told_4q.infers ? inferred_bad_4q : told_4q.sequence_zero;
+    bad_sequence_5q       <= bad_sequence_4;
     is_esp_5q             <= told_4q.is_esp;
     is_psp_5q             <= told_4q.is_psp;
     is_wespv2_5q          <= told_4q.is_wespv2;

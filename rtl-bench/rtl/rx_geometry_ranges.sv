@@ -130,11 +130,17 @@ module rx_geometry_ranges (
     encrypts_3q               <= encrypts_2q;
   end
 
-  // Fourth cycle: whether something passes the ICV's first octet.
+  // Fourth cycle: each difference is below zero where something passes the ICV's first octet.
+  logic [15:0] least_room, clear_room, header_room;
+
+  assign least_room  = icv_offset_3q - {1'b0, least_end_3q};
+  assign clear_room  = icv_offset_3q - {1'b0, clear_least_end_3q};
+  assign header_room = icv_offset_3q - {1'b0, header_end_3q};
+
   always_ff @(posedge clk_i) begin
-    truncated_o              <= icv_offset_3q[15] || {1'b0, least_end_3q} > icv_offset_3q;
-    crypt_offset_past_end_o  <= icv_offset_3q[15] || {1'b0, clear_least_end_3q} > icv_offset_3q;
-    header_past_end_o        <= icv_offset_3q[15] || {1'b0, header_end_3q} > icv_offset_3q;
+    truncated_o              <= least_room[15];
+    crypt_offset_past_end_o  <= clear_room[15];
+    header_past_end_o        <= header_room[15];
     header_length_mismatch_o <= header_length_mismatch_3q;
     payload_offset_wrong_o   <= payload_offset_wrong_3q;
     security_offset_o        <= security_offset_3q;

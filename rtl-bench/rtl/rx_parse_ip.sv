@@ -177,7 +177,8 @@ module rx_parse_ip (
   logic [16:0] length_2q;
 
   always_ff @(posedge clk_i) begin
-    ip_octets_2q <= {1'b0, frame_octets_q} - {10'd0, rx_parse_pkg::link_octets(ip_q.tags)};
+    ip_octets_2q <= $signed({1'b0, frame_octets_q}) -
+        $signed({10'd0, rx_parse_pkg::link_octets(ip_q.tags)});
     truncated_ethernet_2q <= truncated_ethernet_q;
     truncated_vlan_2q <= truncated_vlan_q;
     is_ipv4_2q <= ip_q.is_ipv4;

@@ -61,7 +61,7 @@ module rx_parse_numbers (
   always_ff @(posedge clk_i) begin
     hit_1q <= window_valid_i && known_i && cursor_i[14:6] == {1'b0, window_index_i};
     if (window_valid_i) begin
-      unique case (cursor_i[5:4])
+      case (cursor_i[5:4])
         2'd0: by_16_1q <= window_data_i[0 +: 280];
         2'd1: by_16_1q <= window_data_i[128 +: 280];
         2'd2: by_16_1q <= window_data_i[256 +: 280];

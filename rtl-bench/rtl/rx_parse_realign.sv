@@ -119,7 +119,7 @@ module rx_parse_realign (
   assign index_d = hold_first_q ? 8'd0 : window_q.index + 8'd1;
 
   always_comb begin
-    unique case (tags_q)
+    case (tags_q)
       2'd2: window_data_d = {beat_data_q[0 +: WindowBits - 8*42], hold_data_q[511:8*22]};
       2'd1: window_data_d = {beat_data_q[0 +: WindowBits - 8*46], hold_data_q[511:8*18]};
       default: window_data_d = {beat_data_q[0 +: WindowBits - 8*50], hold_data_q[511:8*14]};
@@ -133,7 +133,7 @@ module rx_parse_realign (
     link_d.truncated_vlan = (tags_q != 2'd0 && below_18_q) || (tags_q == 2'd2 && below_22_q);
     link_d.tags = tags_q;
     link_d.control = control_q;
-    unique case (tags_q)
+    case (tags_q)
       2'd2: begin
         link_d.is_ipv4 = ipv4_20_q;
         link_d.is_ipv6 = ipv6_20_q;

@@ -66,7 +66,7 @@ module rx_parse_upper (
     reached_1q <= chain_i.known && !chain_i.more &&
         chain_i.cursor[12:4] <= {1'b0, window_index_i};
     if (window_valid_i) begin
-      unique case (chain_i.cursor[3:2])
+      case (chain_i.cursor[3:2])
         2'd0: coarse_1q <= window_data_i[0 +: 224];
         2'd1: coarse_1q <= window_data_i[128 +: 224];
         2'd2: coarse_1q <= window_data_i[256 +: 224];

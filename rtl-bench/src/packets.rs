@@ -91,12 +91,12 @@ enum Fault {
 /// In as many of 40 frames as it is listed.
 fn fault(random: &mut Random) -> Option<Fault> {
     match random.below(40) {
-        0..=4 => Some(Fault::PacketCut),
-        5..=7 => Some(Fault::FrameCut),
-        8..=9 => Some(Fault::Length),
-        10 => Some(Fault::IpField),
-        11 => Some(Fault::Checksum),
-        12..=13 => Some(Fault::Octets),
+        0..=5 => Some(Fault::PacketCut),
+        6..=8 => Some(Fault::FrameCut),
+        9..=10 => Some(Fault::Length),
+        11 => Some(Fault::IpField),
+        12 => Some(Fault::Checksum),
+        13..=14 => Some(Fault::Octets),
         _ => None,
     }
 }
@@ -119,12 +119,17 @@ pub fn generate(random: &mut Random, expected: &Expected, frame: &mut Vec<u8>) {
     }
     let end = target_length(random, frame.len());
     random.append(end - frame.len(), frame);
+    let mut packet_end = frame.len();
     if fault == Some(Fault::PacketCut) {
         let first = if layout.ip_version == 4 { layout.l4 } else { layout.l3 + ipv6::HEADER_LENGTH };
         let behind = (layout.headers_end + 4).min(frame.len());
-        frame.truncate(first + random.below(behind - first + 1));
+        packet_end = first + random.below(behind - first + 1);
+        // What is cut off may stay as octets behind the packet.
+        if random.percent(50) {
+            frame.truncate(packet_end);
+        }
     }
-    write_lengths(frame, &layout);
+    write_lengths(frame, &layout, packet_end);
     match fault {
         Some(Fault::Length) => spoil_length(random, frame, &layout),
         Some(Fault::IpField) => spoil_ip_field(random, frame, &layout),
@@ -348,15 +353,15 @@ fn write_upper(
     layout.headers_end = frame.len();
 }
 
-/// The lengths that are right for a frame that ends with its IP packet.
-fn write_lengths(frame: &mut [u8], layout: &Layout) {
+/// The lengths of an IP packet that ends at `end`.
+fn write_lengths(frame: &mut [u8], layout: &Layout, end: usize) {
     let (at, from) = match layout.ip_version {
         4 => (layout.l3 + ipv4::field::TOTAL_LENGTH.start, layout.l3),
         _ => (layout.l3 + ipv6::field::PAYLOAD_LENGTH.start, layout.l3 + ipv6::HEADER_LENGTH),
     };
-    put_word(frame, at, frame.len().saturating_sub(from));
+    put_word(frame, at, end.saturating_sub(from));
     if let Some(udp) = layout.udp {
-        put_word(frame, udp + udp::field::LENGTH.start, frame.len().saturating_sub(udp));
+        put_word(frame, udp + udp::field::LENGTH.start, end.saturating_sub(udp));
     }
 }
 
@@ -407,7 +412,12 @@ fn write_padding(random: &mut Random, frame: &mut Vec<u8>) {
         2 => random.below(64),
         _ => random.below(200),
     };
+    let zeros = random.percent(50);
+    let start = frame.len();
     random.append(octets, frame);
+    if zeros {
+        frame[start..].fill(0);
+    }
 }
 
 fn spoil_length(random: &mut Random, frame: &mut [u8], layout: &Layout) {

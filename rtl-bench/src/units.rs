@@ -164,9 +164,9 @@ pub const PSP_KDF: Unit = Unit {
     ],
 };
 
-/// The same, two blocks a cycle, and with fewer places for results than the pipeline has stages.
+/// The same, two blocks a cycle, and with no more places for results than the full rate takes.
 pub const PSP_KDF_TWO_BLOCKS: Unit =
-    Unit { name: "psp_kdf_two_blocks", parameters: &[("BlocksPerCycle", 2), ("Results", 16)], ..PSP_KDF };
+    Unit { name: "psp_kdf_two_blocks", parameters: &[("BlocksPerCycle", 2), ("Results", 32)], ..PSP_KDF };
 
 /// The AES-256 in it, a block a cycle.
 pub const AES256: Unit = Unit {

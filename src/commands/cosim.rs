@@ -146,7 +146,7 @@ pub(crate) fn run(arguments: &CosimArguments, as_json: bool) -> Result<()> {
 /// What the arguments ask for.
 fn stimulus(arguments: &CosimArguments) -> Result<Stimulus> {
     if arguments.packet.is_empty() {
-        let pattern = |text: &String| text.parse().map_err(|message: String| Error::at("--gaps", message));
+        let pattern = |text: &String| text.parse::<Pattern>().map_err(|message| Error::at("--gaps", message));
         let gaps = arguments.gaps.as_ref().map(pattern).transpose()?.unwrap_or_default();
         let stalls = arguments.stalls.clone().unwrap_or_default();
         return Ok(Stimulus::Random(Style { seed: arguments.seed, stalls, gaps }));
@@ -158,7 +158,7 @@ fn stimulus(arguments: &CosimArguments) -> Result<Stimulus> {
         .collect::<Result<Vec<_>>>()?;
     let number = |text: &str| {
         let usage = "with --packet wants numbers of cycles up to 65535, such as 0,3,1";
-        text.parse().map_err(|_| Error::at("--gaps", usage))
+        text.parse::<u16>().map_err(|_| Error::at("--gaps", usage))
     };
     let gaps: Vec<u16> = match &arguments.gaps {
         Some(text) => text.split(',').map(number).collect::<Result<_>>()?,

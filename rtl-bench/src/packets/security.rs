@@ -29,12 +29,12 @@ pub(super) fn write_at_esp_port(random: &mut Random, frame: &mut Vec<u8>) {
             frame.push(esp::NAT_KEEPALIVE ^ random.of(&[0, 1, 0x80, 0xff]));
             random.append(rest, frame);
         }
-        2 => {
+        2..4 => {
             let rest = random.below(20);
             frame.extend_from_slice(&esp::NON_ESP_MARKER);
             random.append(rest, frame);
         }
-        3..=6 => {
+        4..=6 => {
             // ESP whose SPI cannot be taken for EESP's first bit.
             frame.extend_from_slice(&(spi(random) & 0x7fff_ffff).to_be_bytes());
             random.append(4, frame);
