@@ -70,6 +70,8 @@ def write_job(proof, mutant, directory):
     names = []
     for name in proof["files"]:
         source = FORMAL / replaced[name] if name in replaced else RTL / name
+        if not source.exists() and (FORMAL / name).exists():
+            source = FORMAL / name  # a module that is there for a proof alone
         text = source.read_text()
         if mutant and mutant["file"] == name:
             text = substitute(text, mutant["original"], mutant["fault"], f"{proof['name']}/{name}")

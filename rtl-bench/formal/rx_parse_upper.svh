@@ -69,9 +69,8 @@
     assume (!window_valid_i || (ip_i.is_ipv6 ?
         !chain_i.known || (chain_i.cursor >= 13'd10 && chain_i.cursor <= 13'd4106) :
         chain_i.known && !chain_i.more && chain_i.cursor <= 13'd15));
-    assume (!window_valid_i || (chain_i.named_at == 12'd0) || (ip_i.is_ipv6 &&
-        chain_i.named_at >= 12'd5 && (!chain_i.known ||
-        chain_i.named_at < chain_i.cursor[12:1])));
+    assume (!window_valid_i || !chain_i.known || chain_i.named_at == 12'd0 || (ip_i.is_ipv6 &&
+        chain_i.named_at >= 12'd5 && chain_i.named_at < chain_i.cursor[12:1]));
     // Of rx_parse_realign: the frame's last octet is one of the last beat's.
     assume (!last_i || (frame_octets_i > {window_index_i, 6'd0} &&
         {1'b0, frame_octets_i} <= {1'b0, window_index_i, 6'd0} + 15'd64));

@@ -23,7 +23,7 @@
 //
 // most significant octet first.
 module rx_geometry #(
-  parameter int Results = 64    // places in the result FIFO, a power of two, at least 7 for full rate
+  parameter int Results = 16    // places in the result FIFO, a power of two, at least 8 for full rate
 ) (
   input  logic         clk_i,
   input  logic         rst_ni,

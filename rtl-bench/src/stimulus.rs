@@ -55,13 +55,13 @@ impl Pattern {
 
     /// The kind of a segment, as an index into [`Self::KINDS`], and what it is.
     fn of_segment(&self, random: &mut Random) -> (usize, Pattern) {
-        let drawn = random.below(8);
+        let drawn = random.below(16);
         match self {
             Pattern::Mixed => match drawn {
-                0..3 => (0, Pattern::None),
-                3 => (1, Pattern::Percent(1 + random.below(30) as u8)),
-                4 => (2, Pattern::Percent(40 + random.below(55) as u8)),
-                5..7 => (3, Pattern::Bursts),
+                0..4 => (0, Pattern::None),
+                4..7 => (1, Pattern::Percent(1 + random.below(30) as u8)),
+                7..10 => (2, Pattern::Percent(40 + random.below(55) as u8)),
+                10..13 => (3, Pattern::Bursts),
                 _ => (4, Pattern::Long),
             },
             Pattern::None => (0, Pattern::None),

@@ -191,7 +191,7 @@ pub const AES256: Unit = Unit {
 pub const RX_GEOMETRY: Unit = Unit {
     name: "rx_geometry",
     module: "rx_geometry",
-    parameters: &[("Results", 64)],
+    parameters: &[("Results", 16)],
     inputs: &[
         port("request_valid_i", 1),
         port("request_protocol_i", 3),
