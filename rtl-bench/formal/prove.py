@@ -56,7 +56,7 @@ def form_of(proof, mutant):
     """A mutant is run from reset, for a real counterexample, unless it says that this would take too long."""
     if mutant is None:
         return proof
-    changed = {"mode": "bmc", "depth": max(proof["depth"], 14)}
+    changed = {"mode": "bmc", "depth": max(proof["depth"] + 4, 14)}
     changed |= {key: mutant[key] for key in ("mode", "depth", "parameters") if key in mutant}
     return {**proof, **changed}
 
@@ -72,6 +72,8 @@ def write_job(proof, mutant, directory):
         source = FORMAL / replaced[name] if name in replaced else RTL / name
         if not source.exists() and (FORMAL / name).exists():
             source = FORMAL / name  # a module that is there for a proof alone
+        if not source.exists():
+            raise Misfit(f"{source} is not there")
         text = source.read_text()
         if mutant and mutant["file"] == name:
             text = substitute(text, mutant["original"], mutant["fault"], f"{proof['name']}/{name}")

@@ -100,7 +100,8 @@
           octet_2q == hold_data_q[{watched[5:0], 3'd0} +: 8]);
       BeatOctet: assert (!beat_valid_q || index_1q != watched[13:6] ||
           octet_1q == beat_data_q[{watched[5:0], 3'd0} +: 8]);
-      HoldFollows: assert (!hold_valid_q || hold_first_q || window_q.index + 8'd1 == index_2q);
+      HoldIndex: assert (!hold_valid_q || hold_index_q == index_2q);
+      HoldIsBeforeBeat: assert (!beat_valid_q || beat_first_q || hold_valid_q);
 
       // What the later stages assume of a window (rx_parse_ip.svh).
       WindowIsThatOfTheBeat: assert (!window_valid_o || (window_o.index == index_3q &&

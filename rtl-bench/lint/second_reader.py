@@ -43,7 +43,7 @@ def main():
     packages = sorted(RTL.glob("*_pkg.sv"), key=lambda file: (not file.name.startswith("cryptonic_"), file.name))
     files = packages + sorted(set(RTL.glob("*.sv")) - set(packages))
     # A unit is a module of which the packages' names say so, or that no other module is made of.
-    text = {file.stem: file.read_text() for file in files}
+    text = {file.stem: re.sub("//.*", "", file.read_text()) for file in files}
     modules = [name for name in text if not name.endswith("_pkg")]
     tops = [m for m in modules if not any(f"{m} #(" in t or f"{m} u_" in t for n, t in text.items() if n != m)]
     clean = True

@@ -356,7 +356,7 @@ module rx_geometry #(
     .full_o      (full),
     .reserve_i   (request_taken),
     .fill_i      (valid_q[Stages]),
-    .fill_data_i ({verdict_6q, ranges_6q & {RangesBits{ok_6q}}}),
+    .fill_data_i ({verdict_6q, ok_6q ? ranges_6q : '0}),
     .valid_o     (result_valid_o),
     .ready_i     (result_ready_i),
     .data_o      ({result_verdict_o, result}),

@@ -224,7 +224,7 @@ module rx_parse #(
   assign walked_index = gen_extension[Extensions-1].index_out;
   assign walked_chain = gen_extension[Extensions-1].chain_out;
 
-  delay_line #(.Width(1 + $bits(ip) + 14 + WindowBits), .Delay(16)) u_walk_delay (
+  wide_delay_line #(.Width(1 + $bits(ip) + 14 + WindowBits), .Delay(16)) u_walk_delay (
     .clk_i,
     .rst_ni,
     .data_i({ip_window.last, ip, ip_frame_octets, ip_data}),
@@ -280,7 +280,7 @@ module rx_parse #(
 
   assign upper_valid = walked_valid_q[6];
 
-  delay_line #(.Width($bits(walked_window) + 14 + WindowBits), .Delay(7)) u_upper_delay (
+  wide_delay_line #(.Width($bits(walked_window) + 14 + WindowBits), .Delay(7)) u_upper_delay (
     .clk_i,
     .rst_ni,
     .data_i({walked_window, walked_frame_octets, walked_data}),
@@ -377,31 +377,31 @@ module rx_parse #(
   rx_parse_pkg::numbers_result_t stored_numbers, shown_numbers, numbers_q;
   rx_parse_pkg::verdict_result_t stored_verdict, shown_verdict, verdict_q;
 
-  packet_memory #(.Width($bits(ip_result)), .Places(Results)) u_ip_results (
+  wide_packet_memory #(.Width($bits(ip_result)), .Places(Results)) u_ip_results (
     .clk_i,
     .rst_ni,
     .write_i(ip_valid && ip_window.last),
     .data_i(ip_result),
-    .read_place_i(read_place_q),
+    .read_next_i(load),
     .data_o(stored_ip)
   );
 
-  packet_memory #(.Width($bits(upper_result)), .Places(Results)) u_upper_results (
+  wide_packet_memory #(.Width($bits(upper_result)), .Places(Results)) u_upper_results (
     .clk_i,
     .rst_ni,
     .write_i(upper_valid && upper_window.last),
     .data_i(upper_result),
-    .read_place_i(read_place_q),
+    .read_next_i(load),
     .data_o(stored_upper)
   );
 
-  packet_memory #(.Width($bits(numbers_result)), .Places(Results))
+  wide_packet_memory #(.Width($bits(numbers_result)), .Places(Results))
   u_numbers_results (
     .clk_i,
     .rst_ni,
     .write_i(numbers_last),
     .data_i(numbers_result),
-    .read_place_i(read_place_q),
+    .read_next_i(load),
     .data_o(stored_numbers)
   );
 

@@ -42,14 +42,12 @@ module rx_parse_extension (
   end
 
   always_ff @(posedge clk_i) begin
-    if (window_valid_i) begin
-      first_1q <= window_first_i;
-      index_1q <= window_index_i;
-      words_1q <= window_words_i;
-      hit_1q <= chain_i.known && chain_i.more && chain_i.cursor[12:4] == {1'b0, window_index_i};
-      word_1q <= window_words_i[{chain_i.cursor[3:1], 5'd0} +: 32];
-      chain_1q <= chain_i;
-    end
+    first_1q <= window_first_i;
+    index_1q <= window_index_i;
+    words_1q <= window_words_i;
+    hit_1q <= chain_i.known && chain_i.more && chain_i.cursor[12:4] == {1'b0, window_index_i};
+    word_1q <= window_words_i[{chain_i.cursor[3:1], 5'd0} +: 32];
+    chain_1q <= chain_i;
   end
 
   // Second cycle.
@@ -85,10 +83,10 @@ module rx_parse_extension (
   end
 
   always_ff @(posedge clk_i) begin
+    first_2q <= first_1q;
+    index_2q <= index_1q;
+    words_2q <= words_1q;
     if (valid_1q) begin
-      first_2q <= first_1q;
-      index_2q <= index_1q;
-      words_2q <= words_1q;
       if (first_1q || !chain_2q.known) chain_2q <= chain_2d;
     end
   end

@@ -60,11 +60,11 @@ module rx_parse_ip (
   rx_parse_pkg::ip_t ip_d, ip_q;
   rx_parse_pkg::ip_result_t result_d, result_q;
   rx_parse_pkg::chain_t chain_d, chain_q;
-  logic [7:0] next_header;
+  logic [7:0] next_header, ipv6_next_header;
   logic is_fragment, is_later_fragment;
 
-  assign next_header = link_i.is_ipv6 ?
-      window_data_i[8*cryptonic_wire_pkg::IPV6_NEXT_HEADER_OFFSET +: 8] :
+  assign ipv6_next_header = window_data_i[8*cryptonic_wire_pkg::IPV6_NEXT_HEADER_OFFSET +: 8];
+  assign next_header = link_i.is_ipv6 ? ipv6_next_header :
       window_data_i[8*cryptonic_wire_pkg::IPV4_PROTOCOL_OFFSET +: 8];
   assign is_later_fragment = !link_i.is_ipv6 &&
       (flags_and_offset & cryptonic_wire_pkg::IPV4_FRAGMENT_OFFSET) != 16'd0;
@@ -109,8 +109,9 @@ module rx_parse_ip (
     end
 
     chain_d.known = 1'b1;
-    chain_d.more = link_i.is_ipv6 && rx_parse_pkg::is_extension(next_header);
-    chain_d.at_fragment = next_header == cryptonic_wire_pkg::IP_PROTOCOL_FRAGMENT;
+    // An extension header is IPv6's: its next header alone is judged, before the choice.
+    chain_d.more = link_i.is_ipv6 && rx_parse_pkg::is_extension(ipv6_next_header);
+    chain_d.at_fragment = ipv6_next_header == cryptonic_wire_pkg::IP_PROTOCOL_FRAGMENT;
     chain_d.next_header = next_header;
     chain_d.cursor = link_i.is_ipv6 ? cryptonic_wire_pkg::IPV6_HEADER_LENGTH[14:2] :
         {9'd0, header_words};
@@ -133,20 +134,18 @@ module rx_parse_ip (
   end
 
   always_ff @(posedge clk_i) begin
-    if (window_valid_i) begin
-      window_q <= window_i;
-      window_data_q <= window_data_i;
-      frame_octets_q <= frame_octets_i;
-      if (window_i.first) begin
-        ip_q <= ip_d;
-        result_q <= result_d;
-        chain_q <= chain_d;
-        truncated_ethernet_q <= link_i.truncated_ethernet;
-        truncated_vlan_q <= link_i.truncated_vlan;
-        version_q <= version;
-        header_words_q <= header_words;
-        total_length_q <= total_length;
-      end
+    window_q <= window_i;
+    window_data_q <= window_data_i;
+    frame_octets_q <= frame_octets_i;
+    if (window_valid_i && window_i.first) begin
+      ip_q <= ip_d;
+      result_q <= result_d;
+      chain_q <= chain_d;
+      truncated_ethernet_q <= link_i.truncated_ethernet;
+      truncated_vlan_q <= link_i.truncated_vlan;
+      version_q <= version;
+      header_words_q <= header_words;
+      total_length_q <= total_length;
     end
   end
 
@@ -189,6 +188,15 @@ module rx_parse_ip (
     length_2q <= ip_q.length;
   end
 
+  // What a length is compared with is taken away from it: of a difference the sign alone is looked at,
+  // which leaves the carry chain once, where a comparison would have to leave it twice.
+  logic signed [17:0] beyond_length_2;
+  logic signed [16:0] beyond_header_2;
+
+  assign beyond_length_2 = $signed({{3{ip_octets_2q[14]}}, ip_octets_2q}) - $signed({1'b0, length_2q});
+  assign beyond_header_2 = $signed({1'b0, total_length_2q}) -
+      $signed({11'd0, header_words_2q, 2'b00});
+
   // One flag for each check.
   logic truncated_ethernet_3q, truncated_vlan_3q, is_ipv4_3q, is_ipv6_3q;
   logic below_8_3q, below_20_3q, below_40_3q, below_length_3q;
@@ -199,14 +207,16 @@ module rx_parse_ip (
     truncated_vlan_3q <= truncated_vlan_2q;
     is_ipv4_3q <= is_ipv4_2q;
     is_ipv6_3q <= is_ipv6_2q;
-    below_8_3q <= ip_octets_2q < 15'sd8;
-    below_20_3q <= ip_octets_2q < 15'sd20;
-    below_40_3q <= ip_octets_2q < 15'sd40;
-    below_length_3q <= $signed({{4{ip_octets_2q[14]}}, ip_octets_2q[13:0]}) <
-        $signed({1'b0, length_2q});
+    // Below 0, or bits that say less than 8 (1000), 20 (10100), 40 (101000), without a carry.
+    below_8_3q <= ip_octets_2q[14] || ip_octets_2q[13:3] == 11'd0;
+    below_20_3q <= ip_octets_2q[14] || (ip_octets_2q[13:5] == 9'd0 &&
+        (!ip_octets_2q[4] || ip_octets_2q[3:2] == 2'd0));
+    below_40_3q <= ip_octets_2q[14] || (ip_octets_2q[13:6] == 8'd0 &&
+        (!ip_octets_2q[5] || ip_octets_2q[4:3] == 2'd0));
+    below_length_3q <= beyond_length_2[17];
     wrong_version_3q <= version_2q != (is_ipv6_2q ? 4'd6 : 4'd4);
-    short_header_3q <= header_words_2q < 4'd5;
-    short_total_3q <= total_length_2q < {10'd0, header_words_2q, 2'b00};
+    short_header_3q <= !header_words_2q[3] && !(header_words_2q[2] && header_words_2q[1:0] != 2'd0);
+    short_total_3q <= beyond_header_2[16];
   end
 
   // The first flag that is set. The version stands before all that only the whole header can say.

@@ -21,7 +21,7 @@ module rx_parse_ipv4_checksum (
 
   // Cycle 1: each unit's two words. Cycle 2: units that do not count become zero, and pairs.
   logic [6:0] valid_q;
-  logic [3:0] header_units_1q;
+  logic [Units-1:0] counts_1q;  // unit n is of the header
   logic [16:0] unit_1q [Units];
   logic [16:0] counted_1 [16];
   logic [17:0] sum_2q [8];
@@ -43,13 +43,9 @@ module rx_parse_ipv4_checksum (
             {1'b0, rx_parse_pkg::number16(header_i[32*unit + 16 +: 16])};
       end
     end
-    assign counted_1[unit] = header_units_1q > unit ? unit_1q[unit] : 17'd0;
+    assign counted_1[unit] = counts_1q[unit] ? unit_1q[unit] : 17'd0;
   end
   assign counted_1[15] = 17'd0;
-
-  always_ff @(posedge clk_i) begin
-    if (header_valid_i) header_units_1q <= header_i[3:0];
-  end
 
   for (genvar pair = 0; pair < 8; pair++) begin : gen_sum_2
     always_ff @(posedge clk_i) begin
@@ -70,6 +66,7 @@ module rx_parse_ipv4_checksum (
   end
 
   always_ff @(posedge clk_i) begin
+    if (header_valid_i) counts_1q <= ~(15'h7fff << header_i[3:0]);
     if (valid_q[3]) sum_5q <= {1'b0, sum_4q[0]} + {1'b0, sum_4q[1]};
     if (valid_q[4]) folded_6q <= {1'b0, sum_5q[15:0]} + {12'd0, sum_5q[20:16]};
     if (valid_q[5]) wrong_7q <= folded_6q != 17'h0ffff;

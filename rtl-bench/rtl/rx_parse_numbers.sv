@@ -60,17 +60,15 @@ module rx_parse_numbers (
 
   always_ff @(posedge clk_i) begin
     hit_1q <= window_valid_i && known_i && cursor_i[14:6] == {1'b0, window_index_i};
-    if (window_valid_i) begin
-      case (cursor_i[5:4])
-        2'd0: by_16_1q <= window_data_i[0 +: 280];
-        2'd1: by_16_1q <= window_data_i[128 +: 280];
-        2'd2: by_16_1q <= window_data_i[256 +: 280];
-        default: by_16_1q <= window_data_i[384 +: 280];
-      endcase
-    end
+    case (cursor_i[5:4])
+      2'd0: by_16_1q <= window_data_i[0 +: 280];
+      2'd1: by_16_1q <= window_data_i[128 +: 280];
+      2'd2: by_16_1q <= window_data_i[256 +: 280];
+      default: by_16_1q <= window_data_i[384 +: 280];
+    endcase
     place_1q <= cursor_i[3:0];
     hit_2q <= hit_1q;
-    if (hit_1q) by_4_2q <= by_16_1q[{2'd0, place_1q[3:2], 5'd0} +: 184];
+    by_4_2q <= by_16_1q[{2'd0, place_1q[3:2], 5'd0} +: 184];
     place_2q <= place_1q[1:0];
     if (hit_2q) by_1_3q <= by_4_2q[{3'd0, place_2q, 3'd0} +: 160];
   end
@@ -84,7 +82,7 @@ module rx_parse_numbers (
     known_2q <= known_1q;
     is_eesp_2q <= is_eesp_1q;
     eesp_spi_2q <= eesp_spi_1q;
-    there_2q <= there_1q >= 15'sd16 ? 5'd16 : there_1q[4:0];
+    there_2q <= !there_1q[14] && there_1q[13:4] != 10'd0 ? 5'd16 : there_1q[4:0];
     known_3q <= known_2q;
     is_eesp_3q <= is_eesp_2q;
     eesp_spi_3q <= eesp_spi_2q;
@@ -93,14 +91,18 @@ module rx_parse_numbers (
     is_eesp_4q <= is_eesp_3q;
     eesp_spi_4q <= eesp_spi_3q;
     there_4q <= there_3q;
-    if (last_q[2]) octets_4q <= by_1_3q;
+    octets_4q <= by_1_3q;
   end
 
   rx_parse_pkg::numbers_result_t result_5d, result_5q;
   logic [127:0] mask_4;
+  logic [15:0] more_than_4;
+
+  // Bit n: there are more than n octets.
+  assign more_than_4 = ~(16'hffff << there_4q);
 
   for (genvar octet = 0; octet < 16; octet++) begin : gen_mask
-    assign mask_4[8*octet +: 8] = {8{known_4q && there_4q > octet}};
+    assign mask_4[8*octet +: 8] = {8{known_4q && more_than_4[octet]}};
   end
 
   always_comb begin
@@ -111,7 +113,7 @@ module rx_parse_numbers (
   end
 
   always_ff @(posedge clk_i) begin
-    if (last_q[3]) result_5q <= result_5d;
+    result_5q <= result_5d;
   end
 
   assign last_o = last_5q;

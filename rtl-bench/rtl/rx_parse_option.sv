@@ -56,17 +56,15 @@ module rx_parse_option (
   assign going = options_i.more && !options_i.overrun && !options_i.refused;
 
   always_ff @(posedge clk_i) begin
-    if (window_valid_i) begin
-      first_1q <= window_first_i;
-      index_1q <= window_index_i;
-      data_1q <= window_data_i;
-      going_1q <= going;
-      hit_1q <= options_i.known && going &&
-          options_i.cursor[14:6] == {1'b0, window_index_i};
-      coarse_1q <= window_data_i[{1'b0, options_i.cursor[5:2], 5'd0} +: 56];
-      kind_1q <= kind_i;
-      options_1q <= options_i;
-    end
+    first_1q <= window_first_i;
+    index_1q <= window_index_i;
+    data_1q <= window_data_i;
+    going_1q <= going;
+    hit_1q <= options_i.known && going &&
+        options_i.cursor[14:6] == {1'b0, window_index_i};
+    coarse_1q <= window_data_i[{1'b0, options_i.cursor[5:2], 5'd0} +: 56];
+    kind_1q <= kind_i;
+    options_1q <= options_i;
   end
 
   // Second cycle. Both places where the option may end, but for its length.
@@ -84,20 +82,18 @@ module rx_parse_option (
   assign option_1 = coarse_1q[{1'b0, options_1q.cursor[1:0], 3'd0} +: 32];
 
   always_ff @(posedge clk_i) begin
-    if (valid_1q) begin
-      first_2q <= first_1q;
-      going_2q <= going_1q;
-      hit_2q <= hit_1q;
-      index_2q <= index_1q;
-      data_2q <= data_1q;
-      option_2q <= {option_1[31:28], option_1[23:0]};
-      kind_2q <= kind_1q;
-      options_2q <= options_1q;
-      behind_type_2q <= options_1q.cursor + 15'd1;
-      behind_length_2q <= options_1q.cursor + 15'd2;
-      left_behind_type_2q <= options_1q.left - 8'd1;
-      left_behind_length_2q <= $signed({2'd0, options_1q.left}) - 10'sd2;
-    end
+    first_2q <= first_1q;
+    going_2q <= going_1q;
+    hit_2q <= hit_1q;
+    index_2q <= index_1q;
+    data_2q <= data_1q;
+    option_2q <= {option_1[31:28], option_1[23:0]};
+    kind_2q <= kind_1q;
+    options_2q <= options_1q;
+    behind_type_2q <= options_1q.cursor + 15'd1;
+    behind_length_2q <= options_1q.cursor + 15'd2;
+    left_behind_type_2q <= options_1q.left - 8'd1;
+    left_behind_length_2q <= $signed({2'd0, options_1q.left}) - 10'sd2;
   end
 
   // Third cycle.
@@ -109,7 +105,8 @@ module rx_parse_option (
   logic [7:0] option_type, option_length;
   logic [5:0] payload_units, crypt_units;
   logic is_pad1, is_crypt_offset, bad_crypt_offset, overrun, ends;
-  logic [7:0] left_behind_option;
+  logic signed [9:0] left_behind_option;
+  logic signed [7:0] beyond_least, before_most;
 
   assign option_type = option_2q[7:0];
   assign option_length = option_2q[15:8];
@@ -119,9 +116,13 @@ module rx_parse_option (
   assign is_crypt_offset = kind_2q.is_eesp &&
       option_type == cryptonic_wire_pkg::EESP_OPTION_TYPE_CRYPT_OFFSET;
   assign bad_crypt_offset = option_length != 8'd2 || options_2q.found ||
-      {1'b0, payload_units} < kind_2q.least_units || payload_units > kind_2q.most_units;
-  assign left_behind_option = left_behind_length_2q[7:0] - option_length;
-  assign overrun = !is_pad1 && left_behind_length_2q < $signed({2'd0, option_length});
+      beyond_least[7] || before_most[7];
+  // Of a difference the sign alone is looked at, which leaves the carry chain once, where a comparison
+  // would have to leave it twice.
+  assign beyond_least = $signed({2'd0, payload_units}) - $signed({1'b0, kind_2q.least_units});
+  assign before_most = $signed({2'd0, kind_2q.most_units}) - $signed({2'd0, payload_units});
+  assign left_behind_option = left_behind_length_2q - $signed({2'd0, option_length});
+  assign overrun = !is_pad1 && left_behind_option[9];
   assign ends = is_pad1 ? left_behind_type_2q == 8'd0 :
       left_behind_length_2q == $signed({2'd0, option_length});
 
@@ -137,7 +138,7 @@ module rx_parse_option (
     step.payload_units = is_crypt_offset ? payload_units : options_2q.payload_units;
     step.crypt_units = is_crypt_offset ? crypt_units : options_2q.crypt_units;
     step.cursor = is_pad1 ? behind_type_2q : behind_length_2q + {7'd0, option_length};
-    step.left = is_pad1 ? left_behind_type_2q : left_behind_option;
+    step.left = is_pad1 ? left_behind_type_2q : left_behind_option[7:0];
   end
 
   always_comb begin
@@ -146,10 +147,10 @@ module rx_parse_option (
   end
 
   always_ff @(posedge clk_i) begin
+    first_3q <= first_2q;
+    index_3q <= index_2q;
+    data_3q <= data_2q;
     if (valid_2q) begin
-      first_3q <= first_2q;
-      index_3q <= index_2q;
-      data_3q <= data_2q;
       kind_3q <= kind_2q;
       if (first_2q || !options_3q.known) options_3q <= options_3d;
     end

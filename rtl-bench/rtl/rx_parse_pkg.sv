@@ -142,9 +142,14 @@ package rx_parse_pkg;
     number32 = {octets[7:0], octets[15:8], octets[23:16], octets[31:24]};
   endfunction
 
-  // Octets of an Ethernet header with so many tags.
+  // Octets of an Ethernet header with so many tags, of which there are at most two. A table, for an
+  // adder would stand before another one wherever this is used.
   function automatic logic [4:0] link_octets(input logic [1:0] tags);
-    link_octets = {1'b0, tags, 2'b00} + 5'd14;
+    case (tags)
+      2'd0: link_octets = 5'd14;
+      2'd1: link_octets = 5'd18;
+      default: link_octets = 5'd22;
+    endcase
   endfunction
 
   // Whether the EtherType is that of a VLAN tag.

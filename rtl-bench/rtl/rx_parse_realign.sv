@@ -50,12 +50,10 @@ module rx_parse_realign (
   end
 
   always_ff @(posedge clk_i) begin
-    if (beat_valid_i) begin
-      beat_first_q <= beat_first_i;
-      beat_last_q <= beat_last_i;
-      beat_octets_q <= beat_octets_i;
-      beat_data_q <= beat_data_i;
-    end
+    beat_first_q <= beat_first_i;
+    beat_last_q <= beat_last_i;
+    beat_octets_q <= beat_octets_i;
+    beat_data_q <= beat_data_i;
   end
 
   // What the first beat says, for each of the three places of the EtherType.
@@ -71,6 +69,7 @@ module rx_parse_realign (
   // The beat that waits for the next one, and what the packet's first beat has said.
   logic hold_valid_q, hold_first_q, hold_last_q;
   logic [6:0] hold_octets_q;
+  logic [7:0] hold_index_q;      // of the beat in its packet, and so of its window
   logic [511:8*14] hold_data_q;  // addresses and EtherType are in no window
   logic [1:0] tags_q;
   logic [15:0] control_q;
@@ -91,6 +90,7 @@ module rx_parse_realign (
       hold_first_q <= beat_first_q;
       hold_last_q <= beat_last_q;
       hold_octets_q <= beat_octets_q;
+      hold_index_q <= beat_first_q ? 8'd0 : hold_index_q + 8'd1;
       hold_data_q <= beat_data_q[511:8*14];
       if (beat_first_q) begin
         tags_q <= {tag_12 && tag_16, tag_12 && !tag_16};
@@ -101,9 +101,12 @@ module rx_parse_realign (
         ipv6_12_q <= ethertype_12 == cryptonic_wire_pkg::ETHERNET_ETHERTYPE_IPV6;
         ipv6_16_q <= ethertype_16 == cryptonic_wire_pkg::ETHERNET_ETHERTYPE_IPV6;
         ipv6_20_q <= ethertype_20 == cryptonic_wire_pkg::ETHERNET_ETHERTYPE_IPV6;
-        below_14_q <= beat_octets_q < 7'd14;
-        below_18_q <= beat_octets_q < 7'd18;
-        below_22_q <= beat_octets_q < 7'd22;
+        // Comparisons with 14 (1110), 18 (10010) and 22 (10110), without a carry.
+        below_14_q <= beat_octets_q[6:4] == 3'd0 && beat_octets_q[3:1] != 3'b111;
+        below_18_q <= beat_octets_q[6:5] == 2'd0 &&
+            (!beat_octets_q[4] || beat_octets_q[3:1] == 3'd0);
+        below_22_q <= beat_octets_q[6:5] == 2'd0 &&
+            (!beat_octets_q[4] || (!beat_octets_q[3] && beat_octets_q[2:1] != 2'b11));
       end
     end
   end
@@ -113,10 +116,7 @@ module rx_parse_realign (
   rx_parse_pkg::window_t window_q;
   rx_parse_pkg::link_t link_d, link_q;
   logic [WindowBits-1:0] window_data_d, window_data_q;
-  logic [7:0] index_d;
   logic [13:0] frame_octets_q;
-
-  assign index_d = hold_first_q ? 8'd0 : window_q.index + 8'd1;
 
   always_comb begin
     case (tags_q)
@@ -155,13 +155,13 @@ module rx_parse_realign (
   end
 
   always_ff @(posedge clk_i) begin
+    window_data_q <= window_data_d;
     if (emit) begin
       window_q.first <= hold_first_q;
       window_q.last <= hold_last_q;
-      window_q.index <= index_d;
-      window_data_q <= window_data_d;
+      window_q.index <= hold_index_q;
       link_q <= link_d;
-      frame_octets_q <= {index_d, 6'd0} + {7'd0, hold_octets_q};
+      frame_octets_q <= {hold_index_q, 6'd0} + {7'd0, hold_octets_q};
     end
   end
 

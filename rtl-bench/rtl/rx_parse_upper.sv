@@ -65,14 +65,12 @@ module rx_parse_upper (
         chain_i.cursor[12:4] == {1'b0, window_index_i};
     reached_1q <= chain_i.known && !chain_i.more &&
         chain_i.cursor[12:4] <= {1'b0, window_index_i};
-    if (window_valid_i) begin
-      case (chain_i.cursor[3:2])
-        2'd0: coarse_1q <= window_data_i[0 +: 224];
-        2'd1: coarse_1q <= window_data_i[128 +: 224];
-        2'd2: coarse_1q <= window_data_i[256 +: 224];
-        default: coarse_1q <= window_data_i[384 +: 224];
-      endcase
-    end
+    case (chain_i.cursor[3:2])
+      2'd0: coarse_1q <= window_data_i[0 +: 224];
+      2'd1: coarse_1q <= window_data_i[128 +: 224];
+      2'd2: coarse_1q <= window_data_i[256 +: 224];
+      default: coarse_1q <= window_data_i[384 +: 224];
+    endcase
     fine_1q <= chain_i.cursor[1:0];
     is_tcp_1q <= chain_i.next_header == cryptonic_wire_pkg::IP_PROTOCOL_TCP;
     is_udp_1q <= is_ip && chain_i.next_header == cryptonic_wire_pkg::IP_PROTOCOL_UDP;
@@ -123,7 +121,7 @@ module rx_parse_upper (
     is_ipv6_2q <= is_ipv6_1q;
     fragment_2q <= is_ip_1q && fragment_1q;
     has_ports_2q <= is_ip_1q && (is_tcp_1q || is_udp_1q) && !later_fragment_1q &&
-        upper_octets_1q >= 18'sd4;
+        !upper_octets_1q[17] && upper_octets_1q[16:2] != 15'd0;
     upper_octets_2q <= upper_octets_1q;
     security_octets_2q <= upper_octets_1q - (is_udp_1q ? 18'sd8 : 18'sd0);
     l4_cursor_2q <= l4_cursor_1q;
@@ -137,6 +135,7 @@ module rx_parse_upper (
   // cycle 4 is made ready here, as octets beyond a fixed number.
   logic [63:0] security_3q;
   logic [31:0] wesp_3q;
+  logic [4:0] wesp_least_units_3q;  // header, options and ESP's header, in 4-octet units
   logic [15:0] source_port_3q, destination_port_3q, udp_length_3q;
   logic to_psp_3q, to_esp_3q;
   logic upper_below_0_3q, upper_below_8_3q, upper_below_12_3q;
@@ -151,12 +150,15 @@ module rx_parse_upper (
   logic [13:0] l4_offset_3q, l3_end_3q, next_header_offset_3q;
   logic [7:0] next_header_3q;
   logic [15:0] destination_port_2;
+  logic [6:0] wesp_least_octets_2;
 
+  assign wesp_least_octets_2 = {1'b0, is_udp_2q ? upper_2q[125:120] : upper_2q[29:24]} + 7'd15;
   assign destination_port_2 = rx_parse_pkg::number16(upper_2q[16 +: 16]);
 
   always_ff @(posedge clk_i) begin
     security_3q <= is_udp_2q ? upper_2q[127:64] : upper_2q[63:0];
     wesp_3q <= is_udp_2q ? upper_2q[127:96] : upper_2q[31:0];
+    wesp_least_units_3q <= wesp_least_octets_2[6:2];
     source_port_3q <= rx_parse_pkg::number16(upper_2q[0 +: 16]);
     destination_port_3q <= destination_port_2;
     udp_length_3q <= rx_parse_pkg::number16(upper_2q[32 +: 16]);
@@ -164,16 +166,20 @@ module rx_parse_upper (
         destination_port_2 == psp_udp_port_i;
     to_esp_3q <= is_udp_2q && has_ports_2q && esp_udp_port_i != 16'd0 &&
         destination_port_2 == esp_udp_port_i;
-    upper_below_0_3q <= upper_octets_2q < 18'sd0;
-    upper_below_8_3q <= upper_octets_2q < 18'sd8;
-    upper_below_12_3q <= upper_octets_2q < 18'sd12;
+    // Below 0, or bits that say less than the number: comparisons without a carry.
+    upper_below_0_3q <= upper_octets_2q[17];
+    upper_below_8_3q <= upper_octets_2q[17] || upper_octets_2q[16:3] == 14'd0;
+    upper_below_12_3q <= upper_octets_2q[17] || (upper_octets_2q[16:4] == 13'd0 &&
+        upper_octets_2q[3:2] != 2'b11);
     upper_octets_3q <= upper_octets_2q;
-    security_below_4_3q <= security_octets_2q < 18'sd4;
-    security_below_8_3q <= security_octets_2q < 18'sd8;
-    security_below_16_3q <= security_octets_2q < 18'sd16;
-    security_below_32_3q <= security_octets_2q < 18'sd32;
+    security_below_4_3q <= security_octets_2q[17] || security_octets_2q[16:2] == 15'd0;
+    security_below_8_3q <= security_octets_2q[17] || security_octets_2q[16:3] == 14'd0;
+    security_below_16_3q <= security_octets_2q[17] || security_octets_2q[16:4] == 13'd0;
+    security_below_32_3q <= security_octets_2q[17] || security_octets_2q[16:5] == 12'd0;
     security_is_1_3q <= security_octets_2q == 18'sd1;
-    wesp_below_4_3q <= security_octets_2q < (is_udp_2q ? 18'sd8 : 18'sd4);
+    // In UDP the marker stands before it.
+    wesp_below_4_3q <= security_octets_2q[17] || (security_octets_2q[16:3] == 14'd0 &&
+        (is_udp_2q || !security_octets_2q[2]));
     beyond_8_3q <= security_octets_2q - 18'sd8;
     beyond_24_3q <= security_octets_2q - 18'sd24;
     beyond_32_3q <= security_octets_2q - 18'sd32;
@@ -203,6 +209,10 @@ module rx_parse_upper (
   logic [5:0] psp_crypt_3;
   logic [7:0] eesp_first_3, eesp_options_3, wesp_length_3;
   logic [5:0] wesp_options_3;
+  logic [8:0] least_octets_3;
+  logic signed [18:0] beyond_psp_3, beyond_psp_crypt_3, beyond_eesp_3, beyond_wesp_3;
+  logic signed [18:0] beyond_wesp_esp_3;
+  logic signed [6:0] beyond_wesp_length_3;
 
   assign first_word_3 = rx_parse_pkg::number32(security_3q[31:0]);
   assign second_word_3 = rx_parse_pkg::number32(security_3q[63:32]);
@@ -213,6 +223,18 @@ module rx_parse_upper (
   assign eesp_options_3 = security_3q[15:8];
   assign wesp_length_3 = wesp_3q[15:8];
   assign wesp_options_3 = wesp_3q[29:24];
+  // What a length is compared with is taken away from it: of a difference the sign alone is looked at,
+  // which leaves the carry chain once, where a comparison would have to leave it twice.
+  assign beyond_psp_3 = {beyond_24_3q[17], beyond_24_3q} - $signed({8'd0, psp_extension_3, 3'd0});
+  assign beyond_psp_crypt_3 = {beyond_32_3q[17], beyond_32_3q} - $signed({11'd0, psp_crypt_3, 2'd0});
+  assign beyond_eesp_3 = {beyond_8_3q[17], beyond_8_3q} - $signed({11'd0, eesp_options_3});
+  assign beyond_wesp_3 = {wesp_beyond_4_3q[17], wesp_beyond_4_3q} - $signed({13'd0, wesp_options_3});
+  assign beyond_wesp_esp_3 = {wesp_beyond_12_3q[17], wesp_beyond_12_3q} -
+      $signed({13'd0, wesp_options_3});
+  assign beyond_wesp_length_3 = $signed({1'b0, wesp_length_3[7:2]}) -
+      $signed({2'd0, wesp_least_units_3q});
+  // Rounded up to units of 4 octets.
+  assign least_octets_3 = {1'b0, eesp_options_3} + 9'd11;
 
   // What the first word of ESP is.
   logic word_zero_4q, word_reserved_4q, word_wesp_4q, word_eesp_4q, keepalive_4q;
@@ -256,28 +278,28 @@ module rx_parse_upper (
     psp_extension_4q <= psp_extension_3 < 8'd2 && (psp_extension_3 == 8'd0 ||
         (psp_flags_3 & cryptonic_wire_pkg::PSP_VIRTUALIZATION_COOKIE) != 8'd0);
     // (extension length + 1) * 8 + ICV > octets
-    psp_length_4q <= beyond_24_3q < $signed({7'd0, psp_extension_3, 3'd0});
-    psp_crypt_4q <= beyond_32_3q < $signed({10'd0, psp_crypt_3, 2'd0});
+    psp_length_4q <= beyond_psp_3[18];
+    psp_crypt_4q <= beyond_psp_crypt_3[18];
 
     eesp_first_bit_4q <= (eesp_first_3 & cryptonic_wire_pkg::EESP_ONE) == 8'd0;
     eesp_version_4q <= (eesp_first_3 & cryptonic_wire_pkg::EESP_VERSION) != 8'd0;
     eesp_reserved_4q <= (eesp_first_3 & cryptonic_wire_pkg::EESP_RESERVED) != 8'd0;
     spi_zero_4q <= second_word_3 == 32'd0;
-    eesp_options_4q <= beyond_8_3q < $signed({10'd0, eesp_options_3});
+    eesp_options_4q <= beyond_eesp_3[18];
     // A payload offset lies behind the options, which end at 8 + their length, and in the packet.
-    least_units_4q <= {1'b0, eesp_options_3[7:2]} + {6'd0, eesp_options_3[1:0] != 2'd0} + 7'd2;
-    most_units_4q <= security_octets_3q >= 18'sd252 ? 6'd63 : security_octets_3q[7:2];
+    least_units_4q <= least_octets_3[8:2];
+    most_units_4q <= !security_octets_3q[17] && security_octets_3q[16:8] != 9'd0 ? 6'd63 :
+        security_octets_3q[7:2];
 
     wesp_version_4q <= {6'd0, wesp_3q[31:30]} != cryptonic_wire_pkg::WESPV2_VERSION;
     // Below 12, no multiple of 4, or below header, options and ESP's header.
     wesp_length_wrong_4q <= wesp_length_3[1:0] != 2'd0 ||
-        {1'b0, wesp_length_3[7:2]} <
-            {3'd0, wesp_options_3[5:2]} + {6'd0, wesp_options_3[1:0] != 2'd0} + 7'd3;
+        beyond_wesp_length_3[6];
     wesp_length_odd_4q <= wesp_length_3[2] && is_ipv6_3q && !is_udp_3q;
     wesp_next_header_4q <= wesp_3q[23:18] == 6'd0 &&
         wesp_3q[7:0] != cryptonic_wire_pkg::IP_PROTOCOL_NO_NEXT_HEADER;
-    wesp_options_wrong_4q <= wesp_beyond_4_3q < $signed({12'd0, wesp_options_3});
-    wesp_esp_truncated_4q <= wesp_beyond_12_3q < $signed({12'd0, wesp_options_3});
+    wesp_options_wrong_4q <= beyond_wesp_3[18];
+    wesp_esp_truncated_4q <= beyond_wesp_esp_3[18];
 
     truncated_extension_4q <= is_ipv6_3q && (!known_3q || upper_below_0_3q);
     too_deep_4q <= is_ipv6_3q && more_3q;
@@ -444,8 +466,13 @@ module rx_parse_upper (
   rx_parse_pkg::upper_result_t result_6d, result_6q;
   logic [6:0] verdict_6d, verdict_6q;
   logic has_esp_5, has_security_5;
-  logic [3:0] base_5, base_6q;          // octets from the upper protocol to the security header
-  logic [8:0] numbers_5, numbers_6q;    // octets from the security header to its numbers
+  // Octets from the upper protocol to the security header, its options, its numbers, and to 4 octets
+  // before those. Sums of what the packet says and of a fixed number, so that no adder follows another.
+  logic [3:0] base_5, base_6q;
+  logic [4:0] options_from_5, options_from_6q;
+  logic [4:0] fixed_5, word_fixed_5;
+  logic [7:0] said_5;
+  logic [8:0] numbers_from_6q, word_from_6q;
   logic is_eesp_6q, is_wesp_6q, has_security_6q, reached_6q, wesp_esp_truncated_6q;
   logic [7:0] left_6q;
   logic [6:0] least_units_6q;
@@ -461,10 +488,25 @@ module rx_parse_upper (
     else if (use_wesp_5q) base_5 = 4'd12;
     else base_5 = 4'd8;
 
-    if (use_psp_5q) numbers_5 = 9'd8;
-    else if (use_eesp_5q) numbers_5 = 9'd8 + {1'b0, security_5q[15:8]};
-    else if (use_wesp_5q) numbers_5 = 9'd8 + {3'd0, wesp_5q[29:24]};
-    else numbers_5 = 9'd4;
+    if (use_eesp_5q) options_from_5 = is_udp_5q ? 5'd16 : 5'd8;
+    else options_from_5 = is_udp_5q ? 5'd16 : 5'd4;
+
+    // ESP has 4 octets before its numbers, the others 8.
+    if (use_psp_5q || use_eesp_5q) begin
+      fixed_5 = is_udp_5q ? 5'd16 : 5'd8;
+      word_fixed_5 = is_udp_5q ? 5'd12 : 5'd4;
+    end else if (use_wesp_5q) begin
+      fixed_5 = is_udp_5q ? 5'd20 : 5'd8;
+      word_fixed_5 = is_udp_5q ? 5'd16 : 5'd4;
+    end else begin
+      fixed_5 = is_udp_5q ? 5'd12 : 5'd4;
+      word_fixed_5 = is_udp_5q ? 5'd8 : 5'd0;
+    end
+
+    if (use_psp_5q) said_5 = 8'd0;
+    else if (use_eesp_5q) said_5 = security_5q[15:8];
+    else if (use_wesp_5q) said_5 = {2'd0, wesp_5q[29:24]};
+    else said_5 = 8'd0;
 
     if (early_verdict_5q != 7'd0) verdict_6d = early_verdict_5q;
     else if (use_psp_5q) verdict_6d = psp_verdict_5q;
@@ -517,7 +559,9 @@ module rx_parse_upper (
     verdict_6q <= verdict_6d;
     result_6q <= result_6d;
     base_6q <= base_5;
-    numbers_6q <= numbers_5;
+    options_from_6q <= options_from_5;
+    numbers_from_6q <= {1'b0, said_5} + {4'd0, fixed_5};
+    word_from_6q <= {1'b0, said_5} + {4'd0, word_fixed_5};
     is_eesp_6q <= use_eesp_5q;
     is_wesp_6q <= use_wesp_5q;
     has_security_6q <= has_security_5;
@@ -537,15 +581,13 @@ module rx_parse_upper (
   logic [6:0] verdict_7q;
   logic numbers_known_7q, wesp_esp_truncated_7q;
   logic [14:0] numbers_cursor_7q;
-  logic [9:0] numbers_6;
   logic [31:0] eesp_spi_7q;
-
-  assign numbers_6 = {6'd0, base_6q} + {1'b0, numbers_6q};
 
   always_comb begin
     result_7d = result_6q;
     result_7d.security_offset = has_security_6q ? result_6q.l4_offset + {10'd0, base_6q} : 14'd0;
-    result_7d.numbers_offset = has_security_6q ? result_6q.l4_offset + {4'd0, numbers_6} : 14'd0;
+    result_7d.numbers_offset = has_security_6q ? result_6q.l4_offset + {5'd0, numbers_from_6q} :
+        14'd0;
 
     options_7d.known = reached_6q;
     options_7d.more = (is_eesp_6q || is_wesp_6q) && left_6q != 8'd0;
@@ -554,7 +596,7 @@ module rx_parse_upper (
     options_7d.found = 1'b0;
     options_7d.payload_units = 6'd0;
     options_7d.crypt_units = 6'd0;
-    options_7d.cursor = l4_cursor_6q + {11'd0, base_6q} + (is_eesp_6q ? 15'd8 : 15'd4);
+    options_7d.cursor = l4_cursor_6q + {10'd0, options_from_6q};
     options_7d.left = left_6q;
   end
 
@@ -567,7 +609,7 @@ module rx_parse_upper (
     option_kind_7q.most_units <= most_units_6q;
     options_7q <= options_7d;
     numbers_known_7q <= reached_6q && has_security_6q;
-    numbers_cursor_7q <= l4_cursor_6q + {5'd0, numbers_6} - 15'd4;
+    numbers_cursor_7q <= l4_cursor_6q + {6'd0, word_from_6q};
     wesp_esp_truncated_7q <= wesp_esp_truncated_6q;
     eesp_spi_7q <= eesp_spi_6q;
   end

@@ -76,7 +76,7 @@ module rx_parse_verdict (
   end
 
   always_ff @(posedge clk_i) begin
-    if (window_valid_i) result_q <= result_d;
+    result_q <= result_d;
   end
 
   assign last_o = last_q;

@@ -36,6 +36,8 @@ struct Layout {
     udp: Option<usize>,
     /// One past the last header's last octet.
     headers_end: usize,
+    /// Nothing more is in the packet.
+    is_whole: bool,
 }
 
 /// The upper protocol of a frame.
@@ -117,8 +119,10 @@ pub fn generate(random: &mut Random, expected: &Expected, frame: &mut Vec<u8>) {
             return;
         }
     }
-    let end = target_length(random, frame.len());
-    random.append(end - frame.len(), frame);
+    if !layout.is_whole {
+        let end = target_length(random, frame.len());
+        random.append(end - frame.len(), frame);
+    }
     let mut packet_end = frame.len();
     if fault == Some(Fault::PacketCut) {
         let first = if layout.ip_version == 4 { layout.l4 } else { layout.l3 + ipv6::HEADER_LENGTH };
@@ -346,7 +350,7 @@ fn write_upper(
         Upper::Eesp => security::write_eesp(random, frame),
         Upper::Wespv2 => security::write_wespv2(random, frame, ipv6),
         Upper::UdpToPsp => security::write_psp(random, frame),
-        Upper::UdpToEsp => security::write_at_esp_port(random, frame),
+        Upper::UdpToEsp => layout.is_whole = security::write_at_esp_port(random, frame),
         Upper::Tcp => random.append(20, frame),
         Upper::UdpToOther | Upper::Other => {
             let room = random.below(40);

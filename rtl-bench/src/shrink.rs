@@ -41,6 +41,7 @@ pub fn shrink(case: Case, differs: impl FnMut(&Case) -> Option<Box<Difference>>)
         search.gaps();
         search.configuration();
         for packet in 0..search.best.case.offers.len() {
+            search.headers(packet);
             search.octets(packet);
         }
         for packet in 0..search.best.case.offers.len() {
@@ -192,6 +193,17 @@ impl<F: FnMut(&Case) -> Option<Box<Difference>>> Search<F> {
         self.change(|case| case.offers[packet].frame = frame)
     }
 
+    /// Without tags, IPv4 options and extension headers, which lengths and next headers speak of.
+    fn headers(&mut self, packet: usize) {
+        for without in [without_tag, without_options, without_extension] {
+            while let Some(frame) = without(self.frame(packet)) {
+                if !self.replace(packet, frame) {
+                    break;
+                }
+            }
+        }
+    }
+
     /// With fewer octets: from the end, then from anywhere.
     fn octets(&mut self, packet: usize) {
         let mut cut = self.frame(packet).len() / 2;
@@ -262,6 +274,49 @@ fn weight(frame: &[u8]) -> usize {
 fn l3(frame: &[u8]) -> Option<(usize, u16)> {
     let header = ethernet::Header::parse(frame).ok()?;
     Some((header.length(), header.ethertype))
+}
+
+/// The frame without its outermost tag.
+fn without_tag(frame: &[u8]) -> Option<Vec<u8>> {
+    (l3(frame)?.0 > ethernet::HEADER_LENGTH).then(|| without_range(frame, 12..12 + ethernet::TAG_LENGTH))
+}
+
+/// The frame with an IPv4 header of five words.
+fn without_options(frame: &[u8]) -> Option<Vec<u8>> {
+    let (l3, ethernet::ethertype::IPV4) = l3(frame)? else { return None };
+    let first = *frame.get(l3)?;
+    let end = l3 + usize::from(first & 0x0f) * 4;
+    if end <= l3 + ipv4::HEADER_LENGTH || end > frame.len() {
+        return None;
+    }
+    let mut shorter = without_range(frame, l3 + ipv4::HEADER_LENGTH..end);
+    shorter[l3] = first & 0xf0 | 5;
+    Some(shorter)
+}
+
+/// The frame without the first extension header of its IPv6 packet.
+fn without_extension(frame: &[u8]) -> Option<Vec<u8>> {
+    let (l3, ethernet::ethertype::IPV6) = l3(frame)? else { return None };
+    let named_at = l3 + ipv6::field::NEXT_HEADER.start;
+    let at = l3 + ipv6::HEADER_LENGTH;
+    let units = match *frame.get(named_at)? {
+        ip::protocol::FRAGMENT => 0,
+        ip::protocol::HOP_BY_HOP | ip::protocol::ROUTING | ip::protocol::DESTINATION_OPTIONS => {
+            usize::from(*frame.get(at + 1)?)
+        }
+        _ => return None,
+    };
+    let end = at + (units + 1) * 8;
+    if end > frame.len() {
+        return None;
+    }
+    let mut shorter = without_range(frame, at..end);
+    shorter[named_at] = frame[at];
+    Some(shorter)
+}
+
+fn without_range(frame: &[u8], range: Range<usize>) -> Vec<u8> {
+    [&frame[..range.start], &frame[range.end..]].concat()
 }
 
 /// Makes the IPv4 checksum right.
@@ -357,6 +412,31 @@ mod tests {
         assert_eq!(shrink(case, differs).unwrap().case, shrunk.case);
         // And nothing where nothing differs.
         assert!(shrink(shrunk.case, |_| None).is_none());
+    }
+
+    #[test]
+    fn headers_are_taken_out() {
+        let mut frame = vec![0; 12];
+        frame.extend([0x81, 0, 1, 2, 0x08, 0, 0x46]);
+        frame.extend(0..30);
+        let untagged = without_tag(&frame).unwrap();
+        assert_eq!(untagged[12..16], [0x08, 0, 0x46, 0]);
+        assert_eq!(without_tag(&untagged), None);
+        let short = without_options(&untagged).unwrap();
+        assert_eq!((short[14], &short[33..35]), (0x45, &[18, 23][..]));
+        assert_eq!(without_options(&short), None);
+
+        let mut frame = vec![0; 12];
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, ip::protocol::ROUTING, 9]);
+        frame.extend([7; 32]);
+        frame.extend([ip::protocol::FRAGMENT, 1]);
+        frame.extend([1; 14]);
+        frame.extend([ip::protocol::ESP, 200, 0, 0, 0, 0, 0, 0, 0xaa]);
+        let once = without_extension(&frame).unwrap();
+        assert_eq!((once[20], once.len()), (ip::protocol::FRAGMENT, frame.len() - 16));
+        let twice = without_extension(&once).unwrap();
+        assert_eq!((twice[20], &twice[54..]), (ip::protocol::ESP, &[0xaa][..]));
+        assert_eq!(without_extension(&twice), None);
     }
 
     #[test]

@@ -20,14 +20,18 @@ pub(super) fn write_esp(random: &mut Random, frame: &mut Vec<u8>) {
     random.append(4, frame);
 }
 
-/// What comes to the port of ESP in UDP.
-pub(super) fn write_at_esp_port(random: &mut Random, frame: &mut Vec<u8>) {
+/// What comes to the port of ESP in UDP. Whether it is a packet by itself, which a keepalive is.
+pub(super) fn write_at_esp_port(random: &mut Random, frame: &mut Vec<u8>) -> bool {
     match random.below(16) {
-        0 => frame.push(esp::NAT_KEEPALIVE),
+        0 => {
+            frame.push(esp::NAT_KEEPALIVE);
+            return random.percent(80);
+        }
         1 => {
             let rest = random.below(3);
             frame.push(esp::NAT_KEEPALIVE ^ random.of(&[0, 1, 0x80, 0xff]));
             random.append(rest, frame);
+            return random.percent(50);
         }
         2..4 => {
             let rest = random.below(20);
@@ -51,6 +55,7 @@ pub(super) fn write_at_esp_port(random: &mut Random, frame: &mut Vec<u8>) {
             write_wespv2(random, frame, false);
         }
     }
+    false
 }
 
 /// PSP up to its payload, and mostly enough behind it for the ICV.
@@ -181,6 +186,12 @@ fn write_options(random: &mut Random, octets: &mut [u8], eesp: bool) -> usize {
             octets[length] = (payload << 2) as u8 | random.octet() & 0b11;
         }
         length += data;
+    }
+    if random.percent(10) {
+        // Padding up to any length.
+        let data = random.below(octets.len().saturating_sub(length + 1));
+        let padded = put(octets, length, &[option::PADN, data as u8]);
+        length += if padded == 0 { 0 } else { padded + data };
     }
     match random.below(32) {
         // The last one passes the end.
