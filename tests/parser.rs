@@ -48,9 +48,12 @@ fn rtl() -> Box<dyn ParserUnit> {
     Box::new(RxParseRtl::new(Build::Fast, &Expected::default()).expect("this build has the RTL"))
 }
 
-/// What makes a parser, by name. The first is what the others are compared with.
-fn parsers() -> Vec<(&'static str, fn() -> Parser)> {
-    let mut parsers: Vec<(_, fn() -> Parser)> = vec![
+/// What makes a parser, by name.
+type Made = (&'static str, fn() -> Parser);
+
+/// Every parser. The first is what the others are compared with.
+fn parsers() -> Vec<Made> {
+    let mut parsers: Vec<Made> = vec![
         ("model", || Parser::Model),
         ("shell", || Parser::Replaced(shell())),
         ("shell in lockstep", || Parser::Lockstep(shell())),
@@ -240,7 +243,7 @@ fn a_register_reaches_the_parser_between_the_frames_before_and_behind_it() {
         assert_eq!(seen.drops, vec![Status::NoSa; no_sa], "{name}");
         let outcome = world.parser_outcome(id);
         assert_eq!((outcome.differences, &outcome.first), (0, &None), "{name}");
-        assert_eq!(model.get_or_insert_with(|| seen.end), &seen.end, "{name}");
+        assert_eq!(model.get_or_insert(seen.end), &seen.end, "{name}");
     }
 }
 

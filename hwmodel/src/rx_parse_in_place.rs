@@ -51,8 +51,10 @@ pub struct ParserOutcome {
     pub first: Option<String>,
 }
 
-/// Cycles after which a result that has not come is lost, and a unit that does not drain is stuck.
+/// Cycles after which a result that has not come is lost.
 const PATIENCE_CYCLES: u64 = 4_096;
+/// Cycles with nothing inside and nothing offered after which a unit ought to say that it is drained.
+const UNDRAINED_CYCLES: u64 = 16;
 
 /// A frame of which the unit has not taken every beat.
 struct Frame {
@@ -87,7 +89,7 @@ pub(crate) struct InPlace {
     results: VecDeque<(u64, Result)>,
     /// When the result was due that the NIC waits for.
     late_since: Option<u64>,
-    /// Cycles in a row in which nothing was inside and the unit did not say so.
+    /// Cycles in a row in which nothing was inside or offered and the unit did not say so.
     undrained_cycles: u64,
     /// It is not stepped any more.
     stuck: bool,
@@ -214,7 +216,8 @@ impl InPlace {
     fn run_to(&mut self, end: u64) {
         while self.cycle < end && !self.stuck {
             let next = self.next_beat();
-            if self.outstanding == self.frames.len() as u64 && self.unit.drained() {
+            let undrained = self.undrained_cycles >= UNDRAINED_CYCLES;
+            if self.nothing_inside() && (undrained || self.unit.drained()) {
                 if next > self.cycle {
                     self.cycle = next.min(end);
                     continue;
@@ -224,6 +227,11 @@ impl InPlace {
             self.step(next);
         }
         self.cycle = self.cycle.max(end);
+    }
+
+    /// Whether every packet of which the last beat was taken has its result.
+    fn nothing_inside(&self) -> bool {
+        self.outstanding == self.frames.len() as u64
     }
 
     /// From when on a beat is there to be taken.
@@ -248,6 +256,7 @@ impl InPlace {
     /// One cycle; the next beat is there from cycle `next` on, unless it waits for a change.
     fn step(&mut self, next: u64) {
         let offers = next <= self.cycle && self.fill_beat();
+        let idle = !offers && self.nothing_inside();
         let offered = offers.then_some(&self.beat);
         let outputs = self.unit.step(offered, true);
         let decides = match &mut self.shell {
@@ -261,19 +270,18 @@ impl InPlace {
                 ours
             }
         };
-        if offers && decides.ready {
-            self.beat_taken();
-        }
         if let Some(result) = decides.result {
             self.result_taken(result);
         }
+        if offers && decides.ready {
+            self.beat_taken();
+        }
         self.outcome.cycles += 1;
         self.cycle += 1;
-        self.undrained_cycles = if self.outstanding == 0 { self.undrained_cycles + 1 } else { 0 };
-        if self.undrained_cycles > PATIENCE_CYCLES {
+        self.undrained_cycles = if idle { self.undrained_cycles + 1 } else { 0 };
+        if self.undrained_cycles == UNDRAINED_CYCLES {
             let cycle = self.cycle;
             self.differ(|| format!("cycle {cycle}: not drained, and nothing is inside"));
-            self.stop();
         }
     }
 
@@ -301,7 +309,7 @@ impl InPlace {
     fn result_taken(&mut self, result: Result) {
         let cycle = self.cycle;
         self.last_result = Some(cycle);
-        if self.outstanding == 0 {
+        if self.nothing_inside() {
             self.differ(|| format!("cycle {cycle}: a result of no packet"));
             return;
         }

@@ -323,7 +323,8 @@ fn every_verdict_is_for_the_first_thing_that_is_wrong() {
     };
     let no_numbers = [0; 16];
     let off = Some(Window { top: 1 << 31, size: 0 });
-    let rows: [(&str, Request, Result<[u16; 4], Status>); 28] = [
+    type Row<'a> = (&'a str, Request, Result<[u16; 4], Status>);
+    let rows: [Row<'_>; 28] = [
         // AAD, text, ICV
         ("ESP", base, Ok([34, 42, 50, 52])),
         ("ESP, ESN", Request { sa: gcm(off), ..base }, Ok([34, 42, 50, 52])),

@@ -55,7 +55,8 @@ module rx_parse_numbers (
   logic is_eesp_1q, is_eesp_2q, is_eesp_3q, is_eesp_4q;
   logic [31:0] eesp_spi_1q, eesp_spi_2q, eesp_spi_3q, eesp_spi_4q;
   logic signed [14:0] there_1q;
-  logic [4:0] there_2q, there_3q, there_4q;
+  logic [4:0] there_2q, there_3q;
+  logic [15:0] more_than_4q;
   logic [159:0] octets_4q;
 
   always_ff @(posedge clk_i) begin
@@ -90,19 +91,16 @@ module rx_parse_numbers (
     known_4q <= known_3q;
     is_eesp_4q <= is_eesp_3q;
     eesp_spi_4q <= eesp_spi_3q;
-    there_4q <= there_3q;
+    // Bit n: there are more than n octets.
+    more_than_4q <= ~(16'hffff << there_3q) & {16{known_3q}};
     octets_4q <= by_1_3q;
   end
 
   rx_parse_pkg::numbers_result_t result_5d, result_5q;
   logic [127:0] mask_4;
-  logic [15:0] more_than_4;
-
-  // Bit n: there are more than n octets.
-  assign more_than_4 = ~(16'hffff << there_4q);
 
   for (genvar octet = 0; octet < 16; octet++) begin : gen_mask
-    assign mask_4[8*octet +: 8] = {8{known_4q && more_than_4[octet]}};
+    assign mask_4[8*octet +: 8] = {8{more_than_4q[octet]}};
   end
 
   always_comb begin

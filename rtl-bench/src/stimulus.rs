@@ -143,7 +143,7 @@ impl FromStr for Pattern {
                 let runs: Vec<u32> =
                     text.split('/').map(|run| run.parse().map_err(|_| usage())).collect::<Result<_, _>>()?;
                 let free: u64 = runs.iter().skip(1).step_by(2).map(|run| u64::from(*run)).sum();
-                if runs.len() % 2 != 0 || free == 0 || runs.iter().any(|run| *run > 100_000) {
+                if !runs.len().is_multiple_of(2) || free == 0 || runs.iter().any(|run| *run > 100_000) {
                     return Err(usage());
                 }
                 Pattern::Runs(runs)
@@ -174,7 +174,7 @@ impl<'a> Runs<'a> {
     /// At the first cycle. Runs that are never off count as always off.
     pub fn new(runs: &'a [u32]) -> Self {
         let free = runs.iter().skip(1).step_by(2).any(|run| *run > 0);
-        let runs: &[u32] = if free && runs.len() % 2 == 0 { runs } else { &[0, 1] };
+        let runs: &[u32] = if free && runs.len().is_multiple_of(2) { runs } else { &[0, 1] };
         let mut these = Runs { runs, index: 0, left: runs.first().copied().unwrap_or(0) };
         these.settle();
         these
@@ -183,7 +183,7 @@ impl<'a> Runs<'a> {
     /// Whether this cycle is on.
     #[inline]
     pub fn is_on(&self) -> bool {
-        self.index % 2 == 0
+        self.index.is_multiple_of(2)
     }
 
     /// To the next cycle.
@@ -492,7 +492,7 @@ mod tests {
             if let Some(beat) = producer.offered().copied()
                 && ready
             {
-                assert_eq!(beat.octets == 64 || beat.last, true);
+                assert!(beat.octets == 64 || beat.last);
                 frames[producer.packet()].extend_from_slice(beat.bytes());
                 cycles.push((cycle, producer.begins(), beat.last));
             }

@@ -75,10 +75,10 @@ impl Unit for FaultyShell {
         let after_fragment = self.tainted;
         match (&mut outputs.result, self.fault) {
             (Some(Ok(headers)), Fault::FlowLabel) => headers.parsed.plain.flow_label &= 0x7_ffff,
-            (Some(Ok(headers)), Fault::NumbersPastEnd) if headers.parsed.numbers_offset != 0 => {
-                if headers.numbers[15] == 0 && headers.numbers[14] == 0 {
-                    headers.numbers[15] = 0xa5;
-                }
+            (Some(Ok(headers)), Fault::NumbersPastEnd)
+                if headers.parsed.numbers_offset != 0 && headers.numbers[14..] == [0, 0] =>
+            {
+                headers.numbers[15] = 0xa5;
             }
             (Some(Ok(headers)), Fault::NeverDrained) => self.tainted |= headers.parsed.psp_flags != 0,
             (Some(result), Fault::StickyState) => {

@@ -280,7 +280,8 @@ fn what_cannot_be_sent_is_refused() {
     };
     let base_esp = base.esp();
     let tfc = esp::Parameters { tfc_length: 100, ..base_esp };
-    let rows: [(&str, Case, esp::Parameters, &[u8], Result<(), Refused>); 9] = [
+    type Row<'a> = (&'a str, Case, esp::Parameters, &'a [u8], Result<(), Refused>);
+    let rows: [Row<'_>; 9] = [
         ("good", base.clone(), base_esp, &clear, Ok(())),
         ("ten units are all of it", offset(10), base_esp, &clear, Ok(())),
         ("eleven are more", offset(11), base_esp, &clear, Err(Refused::CryptOffsetPastEnd)),

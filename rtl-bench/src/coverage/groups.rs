@@ -413,7 +413,7 @@ pub fn handshake_bin(
 
 fn handshake_name(bin: usize) -> String {
     let state = ["within a packet", "ready for a packet", "out of credit"][bin / OFFERS];
-    let valid = if bin / 4 % 2 == 0 { "result" } else { "no result" };
+    let valid = if (bin / 4).is_multiple_of(2) { "result" } else { "no result" };
     let offer = if bin / 2 % 2 == 1 { "offer" } else { "no offer" };
     let consumer = if bin % 2 == 1 { "consumer ready" } else { "consumer stalls" };
     format!("({state}, {offer}, {valid}, {consumer})")
