@@ -225,11 +225,11 @@ module rx_parse_upper (
   assign wesp_options_3 = wesp_3q[29:24];
   // What a length is compared with is taken away from it: of a difference the sign alone is looked at,
   // which leaves the carry chain once, where a comparison would have to leave it twice.
-  assign beyond_psp_3 = {beyond_24_3q[17], beyond_24_3q} - $signed({8'd0, psp_extension_3, 3'd0});
-  assign beyond_psp_crypt_3 = {beyond_32_3q[17], beyond_32_3q} - $signed({11'd0, psp_crypt_3, 2'd0});
-  assign beyond_eesp_3 = {beyond_8_3q[17], beyond_8_3q} - $signed({11'd0, eesp_options_3});
-  assign beyond_wesp_3 = {wesp_beyond_4_3q[17], wesp_beyond_4_3q} - $signed({13'd0, wesp_options_3});
-  assign beyond_wesp_esp_3 = {wesp_beyond_12_3q[17], wesp_beyond_12_3q} -
+  assign beyond_psp_3 = $signed({beyond_24_3q[17], beyond_24_3q}) - $signed({8'd0, psp_extension_3, 3'd0});
+  assign beyond_psp_crypt_3 = $signed({beyond_32_3q[17], beyond_32_3q}) - $signed({11'd0, psp_crypt_3, 2'd0});
+  assign beyond_eesp_3 = $signed({beyond_8_3q[17], beyond_8_3q}) - $signed({11'd0, eesp_options_3});
+  assign beyond_wesp_3 = $signed({wesp_beyond_4_3q[17], wesp_beyond_4_3q}) - $signed({13'd0, wesp_options_3});
+  assign beyond_wesp_esp_3 = $signed({wesp_beyond_12_3q[17], wesp_beyond_12_3q}) -
       $signed({13'd0, wesp_options_3});
   assign beyond_wesp_length_3 = $signed({1'b0, wesp_length_3[7:2]}) -
       $signed({2'd0, wesp_least_units_3q});

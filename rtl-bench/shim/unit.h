@@ -14,9 +14,12 @@
 #ifndef CRYPTONIC_UNIT_H
 #define CRYPTONIC_UNIT_H
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
+#include <string>
 
 #include "runtime.h"
 #include "verilated.h"
@@ -47,6 +50,28 @@ struct UnitFunctions {
 };
 
 }  // extern "C"
+
+// A file whose writes never fail towards Verilator: after one that does, its writer forgets to empty its buffer and runs past
+// it. The first failure is told as Verilator tells its own, and the rest is thrown away.
+class WaveFile final : public VerilatedVcdFile {
+ public:
+  void begin() { failed_ = false; }
+  bool failed() const { return failed_; }
+
+  ssize_t write(const char* octets, ssize_t length) override {
+    if (failed_) return length;
+    const ssize_t written = VerilatedVcdFile::write(octets, length);
+    if (written >= 0) return written;
+    if (errno == EAGAIN || errno == EINTR) return 0;
+    failed_ = true;
+    const std::string reason = std::string{"the waveform cannot be written: "} + std::strerror(errno);
+    VL_FATAL_MT("", 0, "", reason.c_str());
+    return length;
+  }
+
+ private:
+  bool failed_ = false;
+};
 
 // Copies words into a port; bits past its width are dropped.
 template <size_t Bits, typename T>
@@ -130,11 +155,16 @@ class Instance {
       trace_close();
       Entered entered{record_, context_};
       NoThrow no_throw{record_};
-      trace_ = std::make_unique<VerilatedVcdC>();
+      wave_.begin();
+      trace_ = std::make_unique<VerilatedVcdC>(&wave_);
       constexpr int kAllLevels = 99;
       model_->trace(trace_.get(), kAllLevels);
       trace_->open(path);
-      if (trace_->isOpen()) return true;
+      if (trace_->isOpen()) {
+        trace_->flush();
+        if (!wave_.failed()) return true;
+        trace_->close();
+      }
       trace_.reset();
     }
     return false;
@@ -188,6 +218,8 @@ class Instance {
   VerilatedContext context_;
   Record record_;
   std::unique_ptr<typename Traits::Model> model_;
+  // Before the waveform, which refers to it.
+  WaveFile wave_;
   // Null where the build has no waveforms.
   std::unique_ptr<VerilatedVcdC> trace_;
   uint64_t cycle_ = 0;

@@ -7,9 +7,11 @@ mod cxx;
 #[allow(dead_code)]
 mod verilator;
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use cxx::{Cxx, Job};
 use tempfile::TempDir;
@@ -19,8 +21,13 @@ use verilator::{Missing, Verilator};
 fn program(name: &str, script: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join(name);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a script");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it can be run");
+    // Written by another process: a file that a thread has open for writing goes on in what other threads start, and
+    // cannot be run until those have let go of it.
+    let made = Command::new("sh")
+        .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$0\" && chmod 755 \"$0\""])
+        .args([path.as_os_str(), OsStr::new(script)])
+        .status();
+    assert!(made.expect("there is a shell").success());
     (folder, path)
 }
 
