@@ -45,6 +45,9 @@ enum Command {
     /// Answer a named question with tables and plots
     #[command(subcommand)]
     Experiment(commands::experiment::Experiment),
+    /// Serve the model as a PCI device over a vfio-user socket
+    #[cfg(target_os = "linux")]
+    Serve(commands::serve::ServeArguments),
     /// Show what a device is and what it can do
     Info(ModelArguments),
     /// Show the counters of a device
@@ -113,6 +116,8 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Bench(arguments) => commands::bench::run(&arguments, json),
         Command::Cosim(arguments) => commands::cosim::run(&arguments, json),
         Command::Experiment(experiment) => commands::experiment::run(&experiment, json),
+        #[cfg(target_os = "linux")]
+        Command::Serve(arguments) => commands::serve::run(&arguments, json),
         Command::Info(arguments) => commands::info::info(&arguments, json),
         Command::Stats(arguments) => commands::info::stats(&arguments, json),
         Command::Sa(SaCommand::Check { file }) => commands::sa::check(&file, json),

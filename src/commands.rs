@@ -11,4 +11,6 @@ pub(crate) mod regs;
 mod rekeying;
 pub(crate) mod run;
 pub(crate) mod sa;
+#[cfg(target_os = "linux")]
+pub(crate) mod serve;
 mod traffic;

@@ -1,10 +1,13 @@
 //! Devices by name, opened with the driver: the model in this process, and later others.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::str::FromStr;
 
+#[cfg(target_os = "linux")]
+use cryptonic_driver::backend::vfio_user::VfioUser;
 use cryptonic_driver::{Nic, OpenOptions};
 use cryptonic_hwmodel::{
     CableCounters, CableParameters, Latencies, NicId, ParameterError, Parameters, Parser, ParserOutcome,
@@ -15,11 +18,35 @@ use cryptonic_regs::Status;
 
 use crate::error::{Error, Result};
 
-/// Which device: `model`, or one that is not supported yet.
+/// Which device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceName {
     /// The model, in this process.
     Model,
+    /// One that another process serves at a socket.
+    VfioUser(PathBuf),
+}
+
+impl DeviceName {
+    /// Refuses what is not the model, for a command that needs its clock and its wire.
+    pub fn model(&self, command: &str) -> Result<()> {
+        match self {
+            DeviceName::Model => Ok(()),
+            other => {
+                let message = format!("`{command}` needs the model in its own process; {other} is not");
+                Err(Error::at("--device", message))
+            }
+        }
+    }
+}
+
+impl fmt::Display for DeviceName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DeviceName::Model => formatter.write_str("model"),
+            DeviceName::VfioUser(path) => write!(formatter, "vfio-user:{}", path.display()),
+        }
+    }
 }
 
 impl FromStr for DeviceName {
@@ -28,8 +55,9 @@ impl FromStr for DeviceName {
     fn from_str(text: &str) -> std::result::Result<DeviceName, String> {
         match text {
             "model" => Ok(DeviceName::Model),
-            _ if text.starts_with("vfio:") || text.starts_with("vfio-user:") => {
-                Err("not supported yet: the device is `model`".to_owned())
+            _ if text.starts_with("vfio:") => Err("vfio is not supported yet".to_owned()),
+            _ if text.len() > "vfio-user:".len() && text.starts_with("vfio-user:") => {
+                Ok(DeviceName::VfioUser(PathBuf::from(&text["vfio-user:".len()..])))
             }
             _ => Err("there are model, vfio-user:PATH and vfio:0000:03:00.0".to_owned()),
         }
@@ -78,12 +106,28 @@ impl Wire {
 
 /// Opens a device by name.
 pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Device> {
-    let DeviceName::Model = name;
-    let world = World::new(seed);
-    let id = add(&world, parameters, Parser::Model)?;
-    world.record_drops(id);
-    let nic = drive(&world, id)?;
-    Ok(Device { nic, wire: Some(Wire { world, id }) })
+    match name {
+        DeviceName::Model => {
+            let world = World::new(seed);
+            let id = add(&world, parameters, Parser::Model)?;
+            world.record_drops(id);
+            let nic = drive(&world, id)?;
+            Ok(Device { nic, wire: Some(Wire { world, id }) })
+        }
+        DeviceName::VfioUser(path) => Ok(Device { nic: attach(name, path)?, wire: None }),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn attach(name: &DeviceName, path: &Path) -> Result<Nic> {
+    let host = VfioUser::attach(path).map_err(|error| Error::at(name, error))?;
+    Nic::open(Box::new(host), OpenOptions::default())
+        .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn attach(name: &DeviceName, _: &Path) -> Result<Nic> {
+    Err(Error::at(name, "only Linux has vfio-user devices"))
 }
 
 fn add(world: &World, parameters: &Parameters, parser: Parser) -> Result<NicId> {
@@ -121,7 +165,7 @@ impl Pair {
         cable: &CableParameters,
         seed: u64,
     ) -> Result<(Pair, [Nic; 2])> {
-        let DeviceName::Model = name;
+        name.model("run")?;
         let world = World::new(seed);
         let [one, other] = parsers;
         let ids = [add(&world, parameters, one)?, add(&world, parameters, other)?];

@@ -36,6 +36,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod backend;
 pub mod coalesce;
 mod error;
 mod event_ring;

@@ -150,7 +150,7 @@ impl Host for InProcess {
         let mut inner = self.world.0.borrow_mut();
         inner.nics[self.nic]
             .memory
-            .map(memory, iova, access)
+            .map(memory, 0, memory.bytes() as u64, iova, access)
             .map_err(|reason| HostError::Map { iova, reason: reason.to_owned() })
     }
 

@@ -47,6 +47,8 @@ mod segment;
 mod steering;
 mod transmit_commit;
 mod transmit_frames;
+#[cfg(target_os = "linux")]
+pub mod vfio_user_server;
 mod world;
 
 pub use cable::{CableCounters, CableParameters};

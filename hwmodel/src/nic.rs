@@ -166,6 +166,10 @@ pub(crate) enum Effect {
     Interrupt(u32),
 }
 
+fn bar_bytes(queue_pairs: u16) -> [u32; 3] {
+    [BAR0_BYTES, (u32::from(queue_pairs) * DOORBELL_PAGE_BYTES).next_power_of_two(), BAR4_BYTES]
+}
+
 impl Nic {
     /// A NIC after power-on.
     pub(crate) fn new(parameters: &Parameters, parser: Parser, serial: u64, seed: u64) -> Self {
@@ -182,11 +186,7 @@ impl Nic {
                 device: PCI_DEVICE_ID,
                 revision: 1,
                 class: PCI_CLASS,
-                bar_bytes: [
-                    BAR0_BYTES,
-                    (u32::from(queue_pairs) * DOORBELL_PAGE_BYTES).next_power_of_two(),
-                    BAR4_BYTES,
-                ],
+                bar_bytes: bar_bytes(queue_pairs),
                 vectors,
             }),
             msix: MsixTable::new(vectors),
@@ -257,6 +257,11 @@ impl Nic {
         nic.receive.in_place = InPlace::new(parser, results, nic.receive.expected);
         nic.boot_firmware(Time::ZERO);
         nic
+    }
+
+    /// Bytes of BARs 0, 2 and 4.
+    pub(crate) fn bar_bytes(&self) -> [u32; 3] {
+        bar_bytes(self.queues.len() as u16)
     }
 
     /// Does the next event, which is at `time`.

@@ -12,6 +12,7 @@ use cryptonic_regs::Status;
 
 use crate::cable::{Arrivals, CableCounters, CableParameters, Disorder};
 use crate::events::{Kind, Moment};
+use crate::host_memory::HostMemory;
 use crate::in_process::InProcess;
 use crate::latency::{Latencies, Spread};
 use crate::mac::byte_time;
@@ -190,6 +191,42 @@ impl World {
     /// The time.
     pub fn now(&self) -> Time {
         self.0.borrow().now
+    }
+
+    /// Does what is due up to `until`, and sets the clock there. A clock that is past it stays.
+    pub fn run_until(&self, until: Time) {
+        self.0.borrow_mut().run_until(until);
+    }
+
+    /// When something is due next, if anything is.
+    pub fn next_event(&self) -> Option<Time> {
+        let next = self.0.borrow().next.iter().map(|moment| moment.time()).min();
+        next.filter(|time| *time != Time::NEVER)
+    }
+
+    /// Takes the interrupts that a NIC sent since the last call, and that no host waited for.
+    pub fn take_interrupts(&self, nic: NicId, mut take: impl FnMut(u16)) {
+        let mut inner = self.0.borrow_mut();
+        for (vector, interrupt) in inner.hosts[nic.0].interrupts.iter_mut().enumerate() {
+            if std::mem::take(interrupt) {
+                take(vector as u16);
+            }
+        }
+    }
+
+    /// Memory of a NIC's host as the NIC reaches it, for a host side of one's own.
+    pub(crate) fn with_host_memory<T>(&self, nic: NicId, change: impl FnOnce(&mut HostMemory) -> T) -> T {
+        change(&mut self.0.borrow_mut().nics[nic.0].memory)
+    }
+
+    /// Bytes of a NIC's BARs 0, 2 and 4.
+    pub(crate) fn bar_bytes(&self, nic: NicId) -> [u32; 3] {
+        self.0.borrow().nics[nic.0].bar_bytes()
+    }
+
+    /// How many interrupt vectors a NIC has.
+    pub(crate) fn vectors(&self, nic: NicId) -> u16 {
+        self.0.borrow().nics[nic.0].msix.vectors()
     }
 
     /// Latencies from doorbell accepted to receive completion visible at the far end, since the last reset.

@@ -65,6 +65,12 @@ pub enum HostError {
         /// Why.
         reason: String,
     },
+    /// Whoever stands between driver and function refuses, and says why.
+    #[error("{reason}")]
+    Refused {
+        /// A sentence.
+        reason: String,
+    },
     /// The function cannot do this.
     #[error("the device does not support {0}")]
     Unsupported(&'static str),

@@ -70,6 +70,24 @@ impl SharedMemory {
         Ok(SharedMemory(Arc::new(Mapping { start: mapping.as_mut_ptr(), bytes, file, _mapping: mapping })))
     }
 
+    /// The memory of a file that another process handed over, all of it. Refused if the file could be made shorter, since
+    /// an access to what was cut off would end this process.
+    #[cfg(target_os = "linux")]
+    pub fn of_file(file: File) -> io::Result<Self> {
+        use rustix::fs::{SealFlags, fcntl_get_seals, fstat};
+        let refused = |reason: &str| io::Error::new(io::ErrorKind::InvalidInput, reason.to_owned());
+        let sealed = fcntl_get_seals(&file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+        if !sealed {
+            return Err(refused("the memory's file is not sealed against being made shorter"));
+        }
+        let bytes = usize::try_from(fstat(&file)?.st_size).unwrap_or(0);
+        if bytes == 0 || !bytes.is_multiple_of(4096) {
+            return Err(refused("the memory's file is not whole pages"));
+        }
+        let mapping = MmapOptions::new().len(bytes).map_raw(&file)?;
+        Ok(SharedMemory(Arc::new(Mapping { start: mapping.as_mut_ptr(), bytes, file, _mapping: mapping })))
+    }
+
     /// Size in bytes.
     pub fn bytes(&self) -> usize {
         self.0.bytes
@@ -436,5 +454,20 @@ mod tests {
     fn the_file_cannot_be_cut_off() {
         let memory = SharedMemory::new(4096).unwrap();
         assert!(memory.file().set_len(0).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_of_a_file_is_the_same_memory_and_only_of_a_sealed_one() {
+        let memory = SharedMemory::new(8192).unwrap();
+        let other = SharedMemory::of_file(memory.file().try_clone().unwrap()).unwrap();
+        memory.write_word(8184, 77).unwrap();
+        assert_eq!((other.bytes(), other.read_word(8184)), (8192, Ok(77)));
+
+        use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+        let loose = memfd_create("loose", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+        ftruncate(&loose, 4096).unwrap();
+        assert!(SharedMemory::of_file(File::from(loose)).is_err());
+        assert!(SharedMemory::of_file(File::open("/dev/zero").unwrap()).is_err());
     }
 }

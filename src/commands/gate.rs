@@ -331,6 +331,7 @@ fn send(queue: &mut QueuePair, wire: &Wire, protection: Protection, frame: &[u8]
 
 impl Station {
     fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Station> {
+        name.model("pcap")?;
         let opened = device::open(name, parameters, seed)?;
         let mut nic = opened.nic;
         let wire = opened.wire.ok_or_else(|| device_error("has no wire side that a capture could use"))?;

@@ -30,7 +30,7 @@ pub(crate) struct ModelArguments {
     /// One knob, such as crypto.lanes=5; may be given more than once
     #[arg(long = "set", value_name = "KNOB=VALUE")]
     pub(crate) settings: Vec<String>,
-    /// Which device: `model`
+    /// Which device: `model`, or `vfio-user:PATH`
     #[arg(long, default_value = "model")]
     pub(crate) device: DeviceName,
     /// Where chance begins; the same seed gives the same packets at the same times

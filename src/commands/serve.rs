@@ -1,0 +1,131 @@
+//! `serve`: the model as a vfio-user device on a socket.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use cryptonic_hwmodel::vfio_user_server::{Notice, VfioUserServer};
+use cryptonic_hwmodel::{Parameters, World};
+use cryptonic_pci::Time;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+
+use crate::device;
+use crate::error::{Error, Result};
+use crate::output::{self, Interrupt};
+use crate::parser::ParserChoice;
+
+/// How long the server sleeps at most; an interrupt, the clock of firmware and a second client wait no longer.
+const SLEEP: Duration = Duration::from_millis(10);
+
+/// What the device's time is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Clock {
+    /// What is under way is done at once; beside that, time passes as on the wall
+    Free,
+    /// As on the wall, or behind it where the model is slower than the NIC would be
+    Wall,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Where clients attach
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// What the device's time is
+    #[arg(long, value_enum, default_value = "free")]
+    clock: Clock,
+    /// End when the first client is gone
+    #[arg(long)]
+    once: bool,
+    /// Knobs of the model by line rate: 25g, 100g, 200g or 400g
+    #[arg(long, default_value = "100g")]
+    preset: String,
+    /// Knobs of the model, as TOML
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One knob, such as crypto.lanes=5; may be given more than once
+    #[arg(long = "set", value_name = "KNOB=VALUE")]
+    settings: Vec<String>,
+    /// Receive parser of the NIC
+    #[arg(long, value_enum, default_value = "model")]
+    parser: ParserChoice,
+    /// Where chance begins: device keys, hash keys
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// What happened to a server.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    clients: u64,
+    refused: u64,
+}
+
+/// Serves until it is interrupted.
+pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
+    let parameters: Parameters =
+        device::parameters(&arguments.preset, arguments.config.as_deref(), &arguments.settings)?;
+    let world = World::new(arguments.seed);
+    let parser = arguments.parser.parser(&parameters)?;
+    let nic =
+        world.add_nic_with_parser(&parameters, parser).map_err(|error| Error::at("parameters", error))?;
+    let mut server = VfioUserServer::bind(&arguments.socket, &world, nic)
+        .map_err(|error| Error::file(&arguments.socket, &error))?;
+    let interrupt = Interrupt::listen()?;
+    output::note(&format!("serving at {}", arguments.socket.display()));
+
+    let started = Instant::now();
+    let mut counts = Counts::default();
+    while !interrupt.came() {
+        let busy = server.serve(|notice| tell(&notice, &mut counts));
+        let due = Time::from_nanoseconds(started.elapsed().as_nanos() as u64);
+        if arguments.clock == Clock::Free {
+            world.drain();
+        }
+        world.run_until(due);
+        server.signal();
+        drop(world.take_sent(nic));
+        if arguments.once && counts.clients > 0 && !server.attached() {
+            break;
+        }
+        if !busy {
+            let until = world.next_event().map_or(Time::NEVER, |time| time.since(due));
+            sleep(&server, until)?;
+        }
+    }
+    server.request_release();
+    if as_json {
+        let Counts { clients, refused } = counts;
+        return output::print_json(&json!({ "clients": clients, "refused": refused }));
+    }
+    Ok(())
+}
+
+fn tell(notice: &Notice, counts: &mut Counts) {
+    match notice {
+        Notice::Attached => {
+            counts.clients += 1;
+            output::note("a client attached");
+        }
+        Notice::Gone(reason) => output::note(&format!("the client is gone: {reason}")),
+        Notice::Refused(reason) => {
+            counts.refused += 1;
+            // One that asks for nonsense for ever is told of now and then.
+            if counts.refused.is_power_of_two() {
+                output::note(&format!("refused: {reason} ({} refused so far)", counts.refused));
+            }
+        }
+    }
+}
+
+/// Sleeps until there is something to answer, or the NIC has something to do.
+fn sleep(server: &VfioUserServer, until: Time) -> Result<()> {
+    let span = Duration::from_nanos(until.picoseconds() / 1_000).min(SLEEP);
+    let timeout = Timespec { tv_sec: 0, tv_nsec: span.as_nanos() as _ };
+    match poll(&mut [PollFd::from_borrowed_fd(server.descriptor(), PollFlags::IN)], Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(Error::at("socket", error)),
+    }
+}
