@@ -9,6 +9,8 @@ mod commands;
 pub mod device;
 pub mod error;
 mod flow;
+#[cfg(target_os = "linux")]
+pub mod memory_search;
 mod output;
 mod parser;
 mod report;

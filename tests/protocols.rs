@@ -1,7 +1,10 @@
-//! The rules of ESP and PSP through driver, rings and NIC, beside the bytes of their forms (`tests/forms.rs`), and what
+//! The rules of ESP and PSP through driver, rings and NIC, beside the bytes of their forms (`tests/conformance.rs`), and what
 //! must never happen to any form: a refused packet takes no number and sends nothing, a changed one is never
 //! delivered, one in clear never enters where an SA was due.
 
+#[path = "conformance/bench.rs"]
+#[allow(dead_code, reason = "the conformance suite uses the rest")]
+mod bench;
 #[path = "protocols/changed.rs"]
 mod changed;
 #[path = "protocols/clear.rs"]

@@ -1,5 +1,7 @@
 //! `serve`: the model as a vfio-user device on a socket.
 
+mod control;
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use cryptonic_pci::Time;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
+use self::control::Control;
 use crate::device;
 use crate::error::{Error, Result};
 use crate::output::{self, Interrupt};
@@ -36,6 +39,9 @@ pub(crate) struct ServeArguments {
     /// What the device's time is
     #[arg(long, value_enum, default_value = "free")]
     clock: Clock,
+    /// A socket for tests, which do what no driver can: put frames on the line, crash firmware
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
     /// End when the first client is gone
     #[arg(long)]
     once: bool,
@@ -73,6 +79,11 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
         world.add_nic_with_parser(&parameters, parser).map_err(|error| Error::at("parameters", error))?;
     let mut server = VfioUserServer::bind(&arguments.socket, &world, nic)
         .map_err(|error| Error::file(&arguments.socket, &error))?;
+    let mut control = arguments
+        .control
+        .as_deref()
+        .map(|path| Control::bind(path, &world, nic).map_err(|error| Error::file(path, &error)))
+        .transpose()?;
     let interrupt = Interrupt::listen()?;
     output::note(&format!("serving at {}", arguments.socket.display()));
 
@@ -86,13 +97,19 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
         }
         world.run_until(due);
         server.signal();
-        drop(world.take_sent(nic));
+        for frame in world.take_sent(nic) {
+            if let Some(control) = &mut control {
+                control.keep(frame);
+            }
+        }
+        // What a test asks for comes after what its driver has asked for before.
+        let asked = !busy && control.as_mut().is_some_and(|control| control.serve(&world, nic));
         if arguments.once && counts.clients > 0 && !server.attached() {
             break;
         }
-        if !busy {
+        if !busy && !asked {
             let until = world.next_event().map_or(Time::NEVER, |time| time.since(due));
-            sleep(&server, until)?;
+            sleep(&server, control.as_ref(), until)?;
         }
     }
     server.request_release();
@@ -121,10 +138,13 @@ fn tell(notice: &Notice, counts: &mut Counts) {
 }
 
 /// Sleeps until there is something to answer, or the NIC has something to do.
-fn sleep(server: &VfioUserServer, until: Time) -> Result<()> {
+fn sleep(server: &VfioUserServer, control: Option<&Control>, until: Time) -> Result<()> {
     let span = Duration::from_nanos(until.picoseconds() / 1_000).min(SLEEP);
     let timeout = Timespec { tv_sec: 0, tv_nsec: span.as_nanos() as _ };
-    match poll(&mut [PollFd::from_borrowed_fd(server.descriptor(), PollFlags::IN)], Some(&timeout)) {
+    let watch = |descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN);
+    let mut watched = vec![watch(server.descriptor())];
+    watched.extend(control.map(|control| watch(control.descriptor())));
+    match poll(&mut watched, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(Error::at("socket", error)),
     }

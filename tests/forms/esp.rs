@@ -7,6 +7,7 @@ use cryptonic_driver::{
     ReceivedProtocol, SaConfiguration, SecretKey, Selector, Status, UdpEncapsulation,
 };
 
+use crate::bench::Backend;
 use crate::packets::{self, EXPERIMENT, SHAPES, Shape, TCP, UDP};
 use crate::rig::{FORMATS, Rig};
 use crate::witness::{self, Outer, Packet};
@@ -205,26 +206,26 @@ fn witness(form: &Form, carriage: Carriage) -> witness::Esp {
 }
 
 /// The cases of the table.
-pub fn trials(trials: &mut Trials) {
+pub fn trials(trials: &mut Trials, backend: Backend) {
     for form in FORMS {
         for carriage in carriages().filter(|carriage| carriage.suits(&form)) {
             let name = format!("esp {}, {}", form.name, carriage.name());
-            trials.push(trial(name, move || form_in_carriage(&form, carriage)));
+            trials.push(trial(backend, name, move || form_in_carriage(backend, &form, carriage)));
         }
     }
     for inner_ipv6 in [false, true] {
         for outer_ipv6 in [false, true] {
             let carriage = Carriage { mode: Mode::Tunnel, inner_ipv6, outer_ipv6 };
             let name = format!("esp outer header rules, {}", carriage.name());
-            trials.push(trial(name, move || outer_rules(carriage)));
+            trials.push(trial(backend, name, move || outer_rules(backend, carriage)));
         }
     }
 }
 
 /// Given an SA and its peer, when packets of every size leave in every descriptor format, then they are those of the
 /// witness, and open to what they were; a changed one and a repeated one do not open.
-fn form_in_carriage(form: &Form, carriage: Carriage) {
-    let mut rig = Rig::new(&FORMATS);
+fn form_in_carriage(backend: Backend, form: &Form, carriage: Carriage) {
+    let mut rig = Rig::on(backend, &FORMATS);
     let sample = packets::packet(carriage.inner_ipv6, Shape::Plain, EXPERIMENT, 0);
     let witness = witness(form, carriage);
     let out = configuration(form, carriage, Direction::Out, &sample);
@@ -311,8 +312,8 @@ fn opens(rig: &mut Rig, inner: &Packet, expected: &[u8], sequence: u64, carriage
 }
 
 /// TTL, DSCP, don't-fragment, ECN and flow label, each by rule (RFC 4301 5.1.2 and 8.1, RFC 6040, RFC 6438).
-fn outer_rules(carriage: Carriage) {
-    let mut rig = Rig::new(&FORMATS[..1]);
+fn outer_rules(backend: Backend, carriage: Carriage) {
+    let mut rig = Rig::on(backend, &FORMATS[..1]);
     for turn in 0..72_u32 {
         let pick = |of: u32, by: u32| turn / by % of;
         let ttl = [Some(64), None][pick(2, 1) as usize];

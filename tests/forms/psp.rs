@@ -5,6 +5,7 @@ use cryptonic_driver::{
     SecretKey, SourcePort, Status,
 };
 
+use crate::bench::Backend;
 use crate::esp::{SIZES, address, assert_same, ends, outer, protocol};
 use crate::packets::{self, SHAPES};
 use crate::rig::{FORMATS, Format, Rig};
@@ -63,7 +64,7 @@ fn forms() -> impl Iterator<Item = Form> {
 }
 
 /// The cases of the table.
-pub fn trials(trials: &mut Trials) {
+pub fn trials(trials: &mut Trials, backend: Backend) {
     for form in forms() {
         let family = |ipv6| if ipv6 { "v6" } else { "v4" };
         let mode = if form.tunnel {
@@ -73,7 +74,7 @@ pub fn trials(trials: &mut Trials) {
         };
         let cookie = if form.cookie { ", cookie" } else { "" };
         let name = format!("psp version {}, {mode}, {:?}{cookie}", form.version, form.carrier);
-        trials.push(trial(name, move || psp_form(form)));
+        trials.push(trial(backend, name, move || psp_form(backend, form)));
     }
 }
 
@@ -110,9 +111,9 @@ fn witness(form: Form, spi: u32, crypt_offset: usize, turn: usize) -> witness::P
 
 /// Given a key, when packets of every size leave in every descriptor format, then they are those of the witness, and
 /// open with the key that the receiver derives; a changed one does not open.
-fn psp_form(form: Form) {
+fn psp_form(backend: Backend, form: Form) {
     let formats = formats(form);
-    let mut rig = Rig::new(&formats);
+    let mut rig = Rig::on(backend, &formats);
     rig.sender.psp_test_iv_load(1).expect("IVs begin at 1");
     rig.receiver.psp_test_keys_load(PspDeviceKeys::new(&DEVICE_KEYS[0], &DEVICE_KEYS[1])).expect("keys");
     rig.receiver.psp_receive(0b1111, 1000).expect("receive");

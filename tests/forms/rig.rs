@@ -2,10 +2,13 @@
 //! the other.
 
 use cryptonic_driver::{
-    ChecksumState, InlinePolicy, Nic, Offload, OpenOptions, Protection, PushPolicy, QueuePair,
-    QueuePairOptions, Received, ReceivedProtocol, Status, Time, TransmitPacket,
+    ChecksumState, InlinePolicy, Nic, Offload, Protection, PushPolicy, QueuePair, QueuePairOptions, Received,
+    ReceivedProtocol, Status, TransmitPacket,
 };
-use cryptonic_hwmodel::{NicId, Parameters, World};
+
+use cryptonic_hwmodel::{Parameters, World};
+
+use crate::bench::{Backend, Device, Lab};
 
 /// How a frame is handed to the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,27 +105,33 @@ impl Facts {
 
 /// A sender with a queue pair for each format it needs, and a receiver.
 pub struct Rig {
-    pub world: World,
-    pub sender: Nic,
-    sender_id: NicId,
     queues: Vec<(Format, QueuePair)>,
-    pub receiver: Nic,
-    receiver_id: NicId,
     receive_queue: QueuePair,
+    pub sender: Nic,
+    pub receiver: Nic,
+    sender_lab: Lab,
+    receiver_lab: Lab,
 }
 
 impl Rig {
+    /// In this process.
     pub fn new(formats: &[Format]) -> Self {
-        Rig::with(formats, &Parameters::default())
+        Rig::on(Backend::InProcess, formats)
     }
 
+    /// In this process, with knobs.
     pub fn with(formats: &[Format], parameters: &Parameters) -> Self {
         let world = World::new(1);
-        let nic = || {
-            let id = world.add_nic(parameters).expect("in range");
-            (id, Nic::open(world.host(id), OpenOptions::default()).expect("open"))
-        };
-        let ((sender_id, mut sender), (receiver_id, mut receiver)) = (nic(), nic());
+        Rig::of([(); 2].map(|()| Device::in_process(&world, parameters)), formats)
+    }
+
+    pub fn on(backend: Backend, formats: &[Format]) -> Self {
+        let devices = backend.devices(2);
+        Rig::of(devices.try_into().unwrap_or_else(|_| panic!("two devices")), formats)
+    }
+
+    fn of(devices: [Device; 2], formats: &[Format]) -> Self {
+        let [(mut sender, sender_lab), (mut receiver, mut receiver_lab)] = devices.map(Device::open);
         let options = QueuePairOptions {
             transmit_slots: 16,
             receive_slots: 16,
@@ -137,10 +146,9 @@ impl Rig {
         };
         let queues = formats.iter().map(queue).collect();
         let receive_queue = receiver.create_queue_pair(options).expect("queue pair");
-        world.record_drops(receiver_id);
         // The buffers are posted; now the device knows.
-        world.drain();
-        Rig { world, sender, sender_id, queues, receiver, receiver_id, receive_queue }
+        receiver_lab.settle();
+        Rig { queues, receive_queue, sender, receiver, sender_lab, receiver_lab }
     }
 
     /// Room for a PSP key in each queue pair's descriptors, or not.
@@ -182,10 +190,10 @@ impl Rig {
         let packet = TransmitPacket { offload, ..TransmitPacket::new(buffer, protection, 0) };
         assert_eq!(queue.transmit(&mut vec![packet]).expect("transmit"), 1);
         let mut done = vec![];
-        queue.drain(queue.time() + Time::from_milliseconds(1), &mut done).expect("an end");
+        queue.drain(queue.time() + self.sender_lab.patience(), &mut done).expect("an end");
         queue.reclaim(&mut vec![]);
-        self.world.drain();
-        let sent = self.world.take_sent(self.sender_id);
+        self.sender_lab.settle();
+        let sent = self.sender_lab.take_sent();
         match done.last().map(|done| done.status) {
             Some(Status::Ok) => Ok(sent),
             Some(status) => {
@@ -198,11 +206,10 @@ impl Rig {
 
     /// Gives a frame to the receiver; what is delivered, or why it is not.
     pub fn receive(&mut self, frame: &[u8]) -> Result<Delivered, Status> {
-        self.world.inject(self.receiver_id, frame);
-        self.world.drain();
+        self.receiver_lab.inject(frame);
         let mut received = vec![];
         self.receive_queue.receive(&mut received, 8).expect("receive");
-        let drops = self.world.take_drops(self.receiver_id);
+        let drops = self.receiver_lab.take_drops();
         let Some(one) = received.pop() else {
             return Err(*drops.first().expect("a frame is delivered or dropped for a reason"));
         };

@@ -5,6 +5,7 @@ use cryptonic_driver::{
     SecretKey, SourcePort,
 };
 
+use crate::bench::Backend;
 use crate::esp::{address, assert_same, ends, outer};
 use crate::packets::{self, SHAPES, Shape, TCP, UDP};
 use crate::rig::{FORMATS, Rig};
@@ -31,12 +32,14 @@ enum How {
 }
 
 /// The cases of the table.
-pub fn trials(trials: &mut Trials) {
+pub fn trials(trials: &mut Trials, backend: Backend) {
     for how in [How::Clear, How::EspTunnel, How::EspTransport, How::PspTunnel, How::PspTransport] {
         for ipv6 in [false, true] {
             let family = if ipv6 { "v6" } else { "v4" };
-            trials.push(trial(format!("segments of TCP, {how:?} {family}"), move || segments(how, ipv6)));
-            trials.push(trial(format!("checksums, {how:?} {family}"), move || checksums(how, ipv6)));
+            let name = format!("segments of TCP, {how:?} {family}");
+            trials.push(trial(backend, name, move || segments(backend, how, ipv6)));
+            let name = format!("checksums, {how:?} {family}");
+            trials.push(trial(backend, name, move || checksums(backend, how, ipv6)));
         }
     }
 }
@@ -126,8 +129,8 @@ fn protected(rig: &mut Rig, how: How, ipv6: bool) -> Protected {
 
 /// Given a TCP packet with more payload than a segment may have, when the device cuts it, then each segment is the
 /// packet that TCP itself would have sent, protected by itself.
-fn segments(how: How, ipv6: bool) {
-    let mut rig = Rig::new(&FORMATS);
+fn segments(backend: Backend, how: How, ipv6: bool) {
+    let mut rig = Rig::on(backend, &FORMATS);
     let protected = protected(&mut rig, how, ipv6);
     let mut number = 0;
     for (turn, (payload_bytes, maximum)) in [
@@ -204,8 +207,8 @@ fn cut(large: &Packet, maximum: usize) -> Vec<Packet> {
 
 /// Given a frame whose checksums are anything, when the device is asked for them, then they are right, and without
 /// being asked they stay as they were.
-fn checksums(how: How, ipv6: bool) {
-    let mut rig = Rig::new(&FORMATS);
+fn checksums(backend: Backend, how: How, ipv6: bool) {
+    let mut rig = Rig::on(backend, &FORMATS);
     let protected = protected(&mut rig, how, ipv6);
     let mut number = 0;
     for (turn, (protocol, bytes)) in

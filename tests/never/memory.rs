@@ -1,8 +1,6 @@
-//! Search of this process's memory for secrets, by way of /proc/self/mem.
+//! Search of this process's memory for secrets.
 
-use std::fs::{File, read_to_string};
-use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, PoisonError};
+use cryptonic::memory_search;
 
 use crate::rig::Chance;
 
@@ -58,43 +56,14 @@ pub fn search_shared(inverted: &[u8]) -> usize {
 }
 
 fn search_where(inverted: &[u8], is_searched: impl Fn(&str) -> bool) -> Found {
-    /// One search at a time: the window of another would show what passes through it.
-    static SEARCHING: Mutex<()> = Mutex::new(());
-    const STEP: usize = 1 << 16;
-    let _alone = SEARCHING.lock().unwrap_or_else(PoisonError::into_inner);
-    let memory = File::open("/proc/self/mem").expect("Linux");
-    let mut window = vec![0_u8; STEP + 64];
-    let own = window.as_ptr() as u64;
     let here = &raw const inverted as u64;
     let mut found = Found::default();
-    for line in read_to_string("/proc/self/maps").expect("Linux").lines() {
-        let mut fields = line.split_whitespace();
-        let (start, end) = fields.next().and_then(|range| range.split_once('-')).expect("a range");
+    for place in memory_search::search(inverted, is_searched).expect("Linux") {
+        let range = place.mapping.split_whitespace().next().and_then(|range| range.split_once('-'));
+        let (start, end) = range.expect("a range");
         let [start, end] = [start, end].map(|at| u64::from_str_radix(at, 16).expect("an address"));
-        if !fields.next().is_some_and(|access| access.starts_with("rw"))
-            || line.contains("[vvar")
-            || !is_searched(line)
-        {
-            continue;
-        }
-        for from in (start..end).step_by(STEP) {
-            let length = window.len().min((end - from) as usize);
-            let window = &mut window[..length];
-            if memory.read_exact_at(window, from).is_err() {
-                continue;
-            }
-            for at in 0..length.saturating_sub(inverted.len() - 1).min(STEP) {
-                let address = from + at as u64;
-                if window[at] == !inverted[0]
-                    && window[at..].iter().zip(inverted).all(|(a, b)| *a == !*b)
-                    && !(own..own + (STEP + 64) as u64).contains(&address)
-                {
-                    if (start..end).contains(&here) { found.stack += 1 } else { found.elsewhere += 1 }
-                }
-            }
-        }
+        if (start..end).contains(&here) { found.stack += 1 } else { found.elsewhere += 1 }
     }
-    wipe(&mut window);
     found
 }
 

@@ -182,7 +182,7 @@ fn of_a_batch_that_is_refused_nothing_ever_opens() {
         assert!(matches!(refused, Err(Error::InBatch { number: 2, .. })), "{refused:?}");
         rig.steps.stop();
         pair.frames[STEPS - 2..].iter().flatten().for_each(|frame| rig.world.inject(rig.id, frame));
-        assert_eq!(rig.opened(&pair), [vec![], vec![]]);
+        assert_eq!(rig.opened(&pair), [Vec::<u64>::new(), Vec::new()]);
     }
     rig.nic.delete_sa(taken).expect("delete");
     assert_eq!(rig.nic.statistics().expect("statistics").firmware.sa_slots_used, 0, "no slot is lost");

@@ -1,0 +1,58 @@
+//! The conformance suite: what every device of this contract does, whatever stands between it and its driver. A case runs
+//! over each backend: the model in this process, and the model in a process of its own, over vfio-user.
+//!
+//! `forms`: every form of ESP and PSP × mode × families × size × descriptor format, against a witness that shares nothing
+//! with us: `forms/witness.rs` lays each packet out from the standards' words, and `forms/textbook.rs` is AES-GCM out of the
+//! book, judged by Project Wycheproof. A case is one form in one mode between one pair of families; it runs through all sizes
+//! and descriptor formats.
+//!
+//! `cargo test --test conformance -- --list` names the cases; `CRYPTONIC_LONG=1` runs each form with every kind of header
+//! around it.
+
+#[path = "conformance/bench.rs"]
+mod bench;
+#[path = "forms/esp.rs"]
+mod esp;
+#[path = "forms/packets.rs"]
+mod packets;
+#[path = "forms/psp.rs"]
+mod psp;
+#[path = "forms/rig.rs"]
+mod rig;
+#[path = "forms/segments.rs"]
+mod segments;
+#[path = "forms/textbook.rs"]
+mod textbook;
+#[path = "forms/witness.rs"]
+#[allow(dead_code, reason = "tests/protocols.rs uses the rest")]
+mod witness;
+
+use bench::Backend;
+use libtest_mimic::{Arguments, Trial};
+
+type Trials = Vec<Trial>;
+
+/// A case that fails by panicking.
+fn trial(backend: Backend, name: impl AsRef<str>, run: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(format!("{}: {}", backend.name(), name.as_ref()), move || {
+        run();
+        Ok(())
+    })
+}
+
+fn is_long() -> bool {
+    std::env::var("CRYPTONIC_LONG").is_ok_and(|value| value == "1")
+}
+
+fn main() {
+    let mut trials = vec![Trial::test("the book is right", || {
+        textbook::the_book_is_right();
+        Ok(())
+    })];
+    for backend in Backend::ALL {
+        esp::trials(&mut trials, backend);
+        psp::trials(&mut trials, backend);
+        segments::trials(&mut trials, backend);
+    }
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}

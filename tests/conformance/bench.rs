@@ -1,0 +1,236 @@
+//! What a case runs against: devices behind one of the backends, and a laboratory around each, which does what no driver
+//! can. A case sees the driver's API and [`Lab`], and never what is behind them.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cryptonic_driver::backend::vfio_user::VfioUser;
+use cryptonic_driver::{Nic, OpenOptions, Status, Time};
+use cryptonic_hwmodel::{NicId, Parameters, World};
+use cryptonic_pci::Host;
+use serde_json::{Value, json};
+
+/// What stands between driver and device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The model in this process.
+    InProcess,
+    /// The model in a process of its own for each device.
+    VfioUser,
+}
+
+impl Backend {
+    /// Every backend there is on this machine.
+    pub const ALL: [Backend; 2] = [Backend::InProcess, Backend::VfioUser];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Backend::InProcess => "in-process",
+            Backend::VfioUser => "vfio-user",
+        }
+    }
+
+    /// Devices that nothing joins, as they are after power-on.
+    pub fn devices(self, count: usize) -> Vec<Device> {
+        match self {
+            Backend::InProcess => {
+                let world = World::new(1);
+                (0..count).map(|_| Device::in_process(&world, &Parameters::default())).collect()
+            }
+            Backend::VfioUser => (0..count).map(|_| Device::served()).collect(),
+        }
+    }
+}
+
+/// A device that nobody drives yet.
+pub struct Device {
+    pub host: Box<dyn Host>,
+    pub lab: Lab,
+}
+
+impl Device {
+    /// A NIC of a world.
+    pub fn in_process(world: &World, parameters: &Parameters) -> Device {
+        let id = world.add_nic(parameters).expect("in range");
+        world.record_drops(id);
+        Device { host: world.host(id), lab: Lab::InProcess(world.clone(), id) }
+    }
+
+    fn served() -> Device {
+        let server = Server::start();
+        let host = VfioUser::attach(&server.socket).expect("a server answers");
+        Device { host: Box::new(host), lab: Lab::Server(server) }
+    }
+
+    /// The driver's view of it.
+    pub fn open(self) -> (Nic, Lab) {
+        self.open_with(OpenOptions::default())
+    }
+
+    pub fn open_with(self, options: OpenOptions) -> (Nic, Lab) {
+        (Nic::open(self.host, options).expect("open"), self.lab)
+    }
+}
+
+/// What a test does to a device from its far side, and to its inside.
+pub enum Lab {
+    InProcess(World, NicId),
+    Server(Server),
+}
+
+impl Lab {
+    /// Waits until nothing moves in the device without its host.
+    pub fn settle(&mut self) {
+        match self {
+            Lab::InProcess(world, _) => world.drain(),
+            Lab::Server(_) => drop(self.ask(json!({ "do": "settle" }))),
+        }
+    }
+
+    /// A frame arrives on the line; what comes of it has come when this returns.
+    pub fn inject(&mut self, frame: &[u8]) {
+        match self {
+            Lab::InProcess(world, id) => {
+                world.inject(*id, frame);
+                world.drain();
+            }
+            Lab::Server(_) => drop(self.ask(json!({ "do": "inject", "frame": hex::encode(frame) }))),
+        }
+    }
+
+    /// The frames that left since the last call.
+    pub fn take_sent(&mut self) -> Vec<Vec<u8>> {
+        match self {
+            Lab::InProcess(world, id) => world.take_sent(*id),
+            Lab::Server(_) => list(&self.ask(json!({ "do": "sent" })), "frames", |frame| {
+                hex::decode(frame.as_str().expect("text")).expect("hexadecimal")
+            }),
+        }
+    }
+
+    /// Why frames were dropped on receive since the last call.
+    pub fn take_drops(&mut self) -> Vec<Status> {
+        match self {
+            Lab::InProcess(world, id) => world.take_drops(*id),
+            Lab::Server(_) => list(&self.ask(json!({ "do": "drops" })), "drops", |number| {
+                let number = number.as_u64().and_then(|number| number.try_into().ok()).expect("a number");
+                Status::of_number(number).expect("a status")
+            }),
+        }
+    }
+
+    /// Firmware crashes, and starts anew.
+    pub fn restart_firmware(&mut self) {
+        match self {
+            Lab::InProcess(world, id) => world.restart_firmware(*id),
+            Lab::Server(_) => drop(self.ask(json!({ "do": "firmware", "what": "restart" }))),
+        }
+    }
+
+    /// Firmware stalls for good.
+    pub fn stop_firmware(&mut self) {
+        match self {
+            Lab::InProcess(world, id) => world.stop_firmware(*id),
+            Lab::Server(_) => drop(self.ask(json!({ "do": "firmware", "what": "stop" }))),
+        }
+    }
+
+    /// Places in the device's memory with these bytes, given inverted. In the driver's own process it is that of the driver
+    /// too.
+    pub fn search(&mut self, inverted: &[u8]) -> u64 {
+        match self {
+            Lab::InProcess(..) => cryptonic::memory_search::count(inverted).expect("Linux") as u64,
+            Lab::Server(_) => {
+                let answer = self.ask(json!({ "do": "search", "inverted": hex::encode(inverted) }));
+                answer["found"].as_u64().expect("a number")
+            }
+        }
+    }
+
+    /// Register accesses that no register answered.
+    pub fn reserved_accesses(&mut self) -> u64 {
+        match self {
+            Lab::InProcess(world, id) => world.reserved_accesses(*id),
+            Lab::Server(_) => self.ask(json!({ "do": "registers" }))["reserved"].as_u64().expect("a number"),
+        }
+    }
+
+    /// How long a host waits for what the device does at once: longer where time is the wall's.
+    pub fn patience(&self) -> Time {
+        match self {
+            Lab::InProcess(..) => Time::from_milliseconds(1),
+            Lab::Server(_) => Time::from_milliseconds(5_000),
+        }
+    }
+
+    fn ask(&mut self, question: Value) -> Value {
+        let Lab::Server(server) = self else { panic!("no server to ask") };
+        server.control.ask(question)
+    }
+}
+
+fn list<T>(answer: &Value, name: &str, read: impl Fn(&Value) -> T) -> Vec<T> {
+    answer[name].as_array().expect("a list").iter().map(read).collect()
+}
+
+/// A process that serves the model.
+pub struct Server {
+    child: Child,
+    socket: PathBuf,
+    control: Control,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Server {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (socket, control) = (folder.path().join("device"), folder.path().join("control"));
+        let child = Command::new(env!("CARGO_BIN_EXE_cryptonic"))
+            .args(["serve", "--socket"])
+            .arg(&socket)
+            .arg("--control")
+            .arg(&control)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the command line runs");
+        let control = Control::connect(&control);
+        Server { child, socket, control, _folder: folder }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The control socket of a server.
+struct Control(BufReader<UnixStream>);
+
+impl Control {
+    /// Connects as soon as the server is there.
+    fn connect(path: &Path) -> Control {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            match UnixStream::connect(path) {
+                Ok(stream) => return Control(BufReader::new(stream)),
+                Err(error) if Instant::now() > deadline => panic!("{}: {error}", path.display()),
+                Err(_) => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    fn ask(&mut self, question: Value) -> Value {
+        self.0.get_mut().write_all(format!("{question}\n").as_bytes()).expect("the server is there");
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("the server answers");
+        let answer: Value = serde_json::from_str(&line).expect("JSON");
+        assert!(answer.get("error").is_none(), "{question}: {answer}");
+        answer
+    }
+}
