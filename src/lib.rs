@@ -1,6 +1,6 @@
 //! The `cryptonic` command line, as a library: what its binary and the examples share.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod cable;
 mod capture;
@@ -9,6 +9,7 @@ mod commands;
 pub mod device;
 pub mod error;
 mod flow;
+pub mod link;
 #[cfg(target_os = "linux")]
 pub mod memory_search;
 mod output;
