@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::str::FromStr;
 
 #[cfg(target_os = "linux")]
-use cryptonic_driver::backend::vfio_user::VfioUser;
+use cryptonic_driver::backend::vfio_user::{PATIENCE, VfioUser};
 use cryptonic_driver::{Nic, OpenOptions};
 use cryptonic_hwmodel::{
     CableCounters, CableParameters, Latencies, NicId, ParameterError, Parameters, Parser, ParserOutcome,
@@ -120,7 +120,7 @@ pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Dev
 
 #[cfg(target_os = "linux")]
 fn attach(name: &DeviceName, path: &Path) -> Result<Nic> {
-    let host = VfioUser::attach(path).map_err(|error| Error::at(name, error))?;
+    let host = VfioUser::attach(path, PATIENCE).map_err(|error| Error::at(name, error))?;
     Nic::open(Box::new(host), OpenOptions::default())
         .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))
 }

@@ -1,23 +1,25 @@
 //! A NIC of a world as a vfio-user device: clients attach to a Unix socket one after another, as drivers to a slot.
 //!
-//! The server never waits for a client: it answers what has come in whole, and what a client does wrong is an error in its
-//! reply or the end of its connection. When a client goes, the NIC is reset, as vfio-pci does when a device is closed.
+//! The server answers what has come in whole, and what a client does wrong is an error in its reply or the end of its
+//! connection. It waits for a client in one place, where an answer is not taken, and not for long. When a client goes, the
+//! NIC is reset, as vfio-pci does when a device is closed; the next one is attached then.
 
 mod client_memory;
 mod interrupts;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cryptonic_pci::vfio_user::{
     CONFIG_BYTES, Connection, DeviceInfo, DmaMap, DmaUnmap, Header, Incoming, InterruptInfo, MAJOR, MINOR,
     RegionAccess, RegionInfo, SetInterrupts, TRANSFER_BYTES_MAX, Version, command, device_flags,
     header_flags, interrupt, message, region, region_flags,
 };
-use cryptonic_pci::{Bar, Host};
+use cryptonic_pci::{Bar, Host, config};
 
 use crate::world::{NicId, World};
 use client_memory::ClientMemory;
@@ -26,19 +28,23 @@ use interrupts::Interrupts;
 /// What this server can do, in the protocol's JSON.
 const CAPABILITIES: &str =
     r#"{"capabilities":{"max_msg_fds":16,"max_data_xfer_size":1048576,"max_dma_maps":65535,"pgsizes":4096}}"#;
-/// How long a client may take to read an answer.
+/// How long a client may take to read an answer, and to agree on a version.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Messages that are answered before the NIC moves on.
 const MESSAGES_AT_ONCE: usize = 64;
+/// Bytes of registers in one message that are written as they come; after longer ones the NIC has to have taken them.
+const POSTED_BYTES_MAX: usize = 64;
+/// Bits of a header's flags that say what kind of message it is.
+const MESSAGE_KIND: u32 = 0xf;
 
 /// What a server has to tell whoever runs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// A client attached.
+    /// A client attached: it agreed on a version.
     Attached,
-    /// A client is gone, and why; the NIC was reset.
+    /// A client that was attached is gone, and why; the NIC was reset.
     Gone(String),
-    /// A command of the client failed, and why.
+    /// A command of a client failed, or it went before it was attached, and why.
     Refused(String),
 }
 
@@ -46,6 +52,8 @@ pub enum Notice {
 pub struct VfioUserServer {
     listener: UnixListener,
     path: PathBuf,
+    /// Device and number of the socket's file.
+    identity: Option<(u64, u64)>,
     world: World,
     nic: NicId,
     host: Box<dyn Host>,
@@ -55,6 +63,7 @@ pub struct VfioUserServer {
 /// The client that is attached.
 struct Client {
     connection: Connection,
+    since: Instant,
     agreed: bool,
     memory: ClientMemory,
     interrupts: Interrupts,
@@ -88,7 +97,9 @@ impl VfioUserServer {
         }?;
         listener.set_nonblocking(true)?;
         let host = world.host(nic);
-        Ok(VfioUserServer { listener, path: path.to_owned(), world: world.clone(), nic, host, client: None })
+        let identity = identity(path);
+        let path = path.to_owned();
+        Ok(VfioUserServer { listener, path, identity, world: world.clone(), nic, host, client: None })
     }
 
     /// What becomes readable when there is something to do.
@@ -111,16 +122,20 @@ impl VfioUserServer {
         for _ in 0..MESSAGES_AT_ONCE {
             let incoming = match client.connection.receive() {
                 Ok(Some(incoming)) => incoming,
+                Ok(None) if !client.agreed && client.since.elapsed() > PATIENCE => {
+                    self.detach("it sent no version".to_owned(), &mut tell);
+                    return true;
+                }
                 Ok(None) => break,
                 Err(error) => {
-                    self.detach(&error, &mut tell);
+                    self.detach(departure(&error), &mut tell);
                     return true;
                 }
             };
             busy = true;
             let device = Device { world: &self.world, nic: self.nic, host: self.host.as_ref() };
             if let Err(error) = client.handle(incoming, &device, &mut tell) {
-                self.detach(&error, &mut tell);
+                self.detach(departure(&error), &mut tell);
                 return true;
             }
         }
@@ -150,39 +165,58 @@ impl VfioUserServer {
             Ok(connection) => {
                 let interrupts = Interrupts::new(self.world.vectors(self.nic));
                 let memory = ClientMemory::default();
-                self.client = Some(Client { connection, agreed: false, memory, interrupts });
-                tell(Notice::Attached);
+                let since = Instant::now();
+                self.client = Some(Client { connection, since, agreed: false, memory, interrupts });
             }
-            Err(error) => tell(Notice::Gone(error.to_string())),
+            Err(error) => tell(Notice::Refused(error.to_string())),
         }
         true
     }
 
-    fn detach(&mut self, error: &io::Error, tell: &mut impl FnMut(Notice)) {
-        self.client = None;
+    fn detach(&mut self, reason: String, tell: &mut impl FnMut(Notice)) {
+        let attached = self.client.take().is_some_and(|client| client.agreed);
         // Resets of a modelled function do not fail.
         let _ = self.host.reset();
         self.world.with_host_memory(self.nic, |memory| memory.unmap_all());
         self.world.take_interrupts(self.nic, |_| ());
-        let reason = match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => "it closed its end".to_owned(),
-            io::ErrorKind::TimedOut => "it does not read its answers".to_owned(),
-            io::ErrorKind::InvalidData => "it does not speak vfio-user".to_owned(),
-            _ => error.to_string(),
-        };
-        tell(Notice::Gone(reason));
+        tell(if attached {
+            Notice::Gone(reason)
+        } else {
+            Notice::Refused(format!("a client that did not attach: {reason}"))
+        });
+    }
+}
+
+/// Why a connection ended, in words.
+fn departure(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+            "it closed its end".to_owned()
+        }
+        io::ErrorKind::TimedOut => "it does not read its answers".to_owned(),
+        io::ErrorKind::InvalidData => "it does not speak vfio-user".to_owned(),
+        _ => error.to_string(),
     }
 }
 
 impl Drop for VfioUserServer {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        // Who served the path since is not to lose it.
+        if identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
-/// Whether a socket is there that nobody listens to.
+/// Which file a path leads to.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Whether a socket is there that nobody listens to. Connecting to what is no socket is refused too.
 fn is_stale(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 /// The NIC behind a socket.
@@ -200,14 +234,18 @@ impl Client {
         tell: &mut impl FnMut(Notice),
     ) -> io::Result<()> {
         let Header { id, command, flags, .. } = incoming.header;
-        if flags & header_flags::REPLY != 0 {
-            return Err(io::ErrorKind::InvalidData.into()); // Nothing was asked of the client.
+        if flags & MESSAGE_KIND != 0 {
+            return Err(io::ErrorKind::InvalidData.into()); // No command; and nothing was asked of the client.
         }
-        let answer = if self.agreed || command == command::VERSION {
+        let agreed = self.agreed;
+        let answer = if agreed || command == command::VERSION {
             self.answer(incoming, device)
         } else {
             Err(Refusal::invalid("a command came before the version"))
         };
+        if self.agreed && !agreed {
+            tell(Notice::Attached);
+        }
         let reply = match answer {
             Ok(payload) => message(id, command, header_flags::REPLY, 0, &payload),
             Err(refusal) => {
@@ -292,11 +330,14 @@ impl Client {
                 let (access, data) = RegionAccess::read(&payload).ok_or_else(short)?;
                 device.check(&access)?;
                 let data = data.get(..access.count as usize).ok_or_else(short)?;
-                device.write(&access, data)?;
+                if device.write(&access, data)? {
+                    self.interrupts.restore(device.host)?;
+                }
                 access.write(&mut reply);
             }
             command::DEVICE_RESET => {
-                device.host.reset().map_err(|error| Refusal::invalid(error.to_string()))?
+                device.host.reset().map_err(|error| Refusal::invalid(error.to_string()))?;
+                self.interrupts.restore(device.host)?;
             }
             other => return Err(Refusal::unsupported(format!("command {other} is not supported"))),
         }
@@ -348,15 +389,16 @@ impl Device<'_> {
         Ok(())
     }
 
-    /// Writes config space by the byte, registers by the word, and 64 aligned bytes of doorbells as one push.
-    fn write(&self, access: &RegionAccess, data: &[u8]) -> Result<(), Refusal> {
+    /// Writes config space by the byte, registers by the word, and 64 aligned bytes of doorbells as one push. Says whether
+    /// that reset the function.
+    fn write(&self, access: &RegionAccess, data: &[u8]) -> Result<bool, Refusal> {
         let offset = access.offset as u32;
         let failed = |error: cryptonic_pci::HostError| Refusal::invalid(error.to_string());
         let Some(bar) = Bar::of_region(access.region) else {
             return self.write_config(offset, data);
         };
         if let (Bar::Bar2, Ok(line), true) = (bar, <&[u8; 64]>::try_from(data), offset.is_multiple_of(64)) {
-            return self.host.push64(bar, offset, line).map_err(failed);
+            return self.host.push64(bar, offset, line).map_err(failed).map(|()| false);
         }
         let (words, rest) = data.as_chunks::<4>();
         if !offset.is_multiple_of(4) || !rest.is_empty() {
@@ -368,31 +410,43 @@ impl Device<'_> {
         if let [low, high] = words {
             // Of a 64-bit register the low half makes the write take effect.
             let value = u64::from(u32::from_le_bytes(*high)) << 32 | u64::from(u32::from_le_bytes(*low));
-            return self.host.write64(bar, offset, value).map_err(failed);
+            return self.host.write64(bar, offset, value).map_err(failed).map(|()| false);
         }
         for (index, word) in words.iter().enumerate() {
             self.host.write32(bar, offset + index as u32 * 4, u32::from_le_bytes(*word)).map_err(failed)?;
         }
-        Ok(())
+        if data.len() > POSTED_BYTES_MAX {
+            // A read pushes posted writes ahead: a client cannot pile them up faster than the NIC takes them.
+            self.read_word(region::CONFIG, 0)?;
+        }
+        Ok(false)
     }
 
-    fn write_config(&self, offset: u32, data: &[u8]) -> Result<(), Refusal> {
+    fn write_config(&self, offset: u32, data: &[u8]) -> Result<bool, Refusal> {
         let mut at = offset;
         let mut left = data;
+        let mut reset = false;
         while !left.is_empty() {
             let place = (at % 4) as usize;
             let take = left.len().min(4 - place);
-            let mut bytes = self.read_word(region::CONFIG, at & !3)?.to_le_bytes();
+            let word = (at & !3) as u16;
+            let mut bytes = self.read_word(region::CONFIG, word.into())?.to_le_bytes();
             for (byte, new) in bytes.iter_mut().skip(place).zip(left.iter().take(take)) {
                 *byte = *new;
             }
+            let value = u32::from_le_bytes(bytes);
             self.host
-                .config_write((at & !3) as u16, u32::from_le_bytes(bytes))
+                .config_write(word, value)
                 .map_err(|error| Refusal::invalid(error.to_string()))?;
+            reset |= word == config::DEVICE_CONTROL && value & config::DEVICE_CONTROL_RESET != 0;
             left = left.get(take..).unwrap_or_default();
             at += take as u32;
         }
-        Ok(())
+        if reset {
+            // An interrupt of before is none of after.
+            self.world.take_interrupts(self.nic, |_| ());
+        }
+        Ok(reset)
     }
 
     fn read_word(&self, region: u32, offset: u32) -> Result<u32, Refusal> {

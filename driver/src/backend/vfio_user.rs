@@ -23,8 +23,8 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
-/// How long a server may take to answer. One that does not is taken for gone.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a server may take to answer, by default. One that does not is taken for gone.
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// What this client can do, in the protocol's JSON.
 const CAPABILITIES: &str = r#"{"capabilities":{"max_msg_fds":16,"max_data_xfer_size":1048576}}"#;
 /// File descriptors that a server takes with a message if it does not say.
@@ -40,6 +40,17 @@ pub enum AttachError {
         path: String,
         /// Why.
         error: io::Error,
+    },
+    /// The server took the connection and said nothing.
+    #[error(
+        "the vfio-user server at {path} did not answer in {} ms: it serves one driver at a time, and may have another",
+        patience.as_millis()
+    )]
+    Silent {
+        /// The socket.
+        path: String,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// The server refused, went away, or said what makes no sense.
     #[error(transparent)]
@@ -82,22 +93,34 @@ pub struct VfioUser {
 
 struct Socket {
     connection: Connection,
+    patience: Duration,
     next_id: u16,
+    /// Commands that want no reply, since the last one that got its reply.
+    posted: u16,
     gone: Cell<bool>,
+    silent: bool,
 }
 
 impl VfioUser {
-    /// Attaches to the device served at `path`.
-    pub fn attach(path: &Path) -> Result<VfioUser, AttachError> {
+    /// Attaches to the device served at `path`. A server that does not answer a command in `patience`, or does not take it,
+    /// is taken for gone; see [`PATIENCE`].
+    pub fn attach(path: &Path, patience: Duration) -> Result<VfioUser, AttachError> {
         let connect = |error| AttachError::Connect { path: path.display().to_string(), error };
         let connection = UnixStream::connect(path).and_then(Connection::new).map_err(connect)?;
-        let mut socket = Socket { connection, next_id: 0, gone: Cell::new(false) };
+        let gone = Cell::new(false);
+        let mut socket = Socket { connection, patience, next_id: 0, posted: 0, gone, silent: false };
 
         let mut payload = Vec::new();
         Version { major: MAJOR, minor: MINOR }.write(&mut payload);
         payload.extend_from_slice(CAPABILITIES.as_bytes());
         payload.push(0);
-        let answer = socket.request(command::VERSION, &payload, &[])?;
+        let answer = socket.request(command::VERSION, &payload, &[]).map_err(|error| {
+            if socket.silent {
+                AttachError::Silent { path: path.display().to_string(), patience }
+            } else {
+                error.into()
+            }
+        })?;
         let (version, capabilities) = Version::read(&answer).ok_or_else(senseless)?;
         if version.major != MAJOR || version.minor > MINOR {
             return Err(AttachError::Version { major: version.major, minor: version.minor });
@@ -163,6 +186,18 @@ fn senseless() -> HostError {
     HostError::Refused { reason: "the server's answer makes no sense".to_owned() }
 }
 
+/// What a reply says.
+fn reply(command: u16, flags: u32, error: u32, payload: Vec<u8>) -> Result<Vec<u8>, HostError> {
+    if flags & header_flags::ERROR == 0 {
+        return Ok(payload);
+    }
+    let why = match error {
+        0 => "it does not say why".to_owned(),
+        errno => io::Error::from_raw_os_error(errno as i32).to_string(),
+    };
+    Err(HostError::Refused { reason: format!("the vfio-user server refuses command {command}: {why}") })
+}
+
 impl Socket {
     /// Sends a command and waits for its reply; gives the reply's payload.
     fn request(
@@ -172,34 +207,38 @@ impl Socket {
         files: &[BorrowedFd<'_>],
     ) -> Result<Vec<u8>, HostError> {
         let id = self.send(command, 0, payload, files)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
+        let posted = std::mem::take(&mut self.posted);
         loop {
-            let Some(incoming) = self.received()? else {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() || self.connection.wait(left).is_err() {
+            let incoming = self.received()?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() && incoming.as_ref().is_none_or(|incoming| incoming.header.id != id) {
+                self.silent = true;
+                return Err(self.lost());
+            }
+            let Some(incoming) = incoming else {
+                if self.connection.wait(left).is_err() {
                     return Err(self.lost());
                 }
                 continue;
             };
-            let Header { id: answered, flags, error, .. } = incoming.header;
+            let Header { id: answered, command: of, flags, error, .. } = incoming.header;
             if flags & header_flags::REPLY == 0 {
                 self.refuse(&incoming)?;
-            } else if answered != id {
+            } else if answered == id && of == command {
+                return reply(command, flags, error, incoming.payload);
+            } else if flags & header_flags::ERROR == 0 || !(1..=posted).contains(&id.wrapping_sub(answered)) {
                 return Err(self.lost());
-            } else if flags & header_flags::ERROR != 0 {
-                let errno = io::Error::from_raw_os_error(error as i32);
-                return Err(HostError::Refused {
-                    reason: format!("the server refuses command {command}: {errno}"),
-                });
-            } else {
-                return Ok(incoming.payload);
             }
+            // Some servers tell of a posted command that failed; a bus has no place for that.
         }
     }
 
     /// Sends a command that wants no reply.
     fn post(&mut self, command: u16, payload: &[u8]) -> Result<(), HostError> {
-        self.send(command, header_flags::NO_REPLY, payload, &[]).map(|_| ())
+        self.send(command, header_flags::NO_REPLY, payload, &[])?;
+        self.posted = self.posted.saturating_add(1);
+        Ok(())
     }
 
     fn send(
@@ -214,7 +253,7 @@ impl Socket {
         }
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
-        let sent = self.connection.send(&message(id, command, flags, 0, payload), files, PATIENCE);
+        let sent = self.connection.send(&message(id, command, flags, 0, payload), files, self.patience);
         sent.map_err(|_| self.lost())?;
         Ok(id)
     }
@@ -231,7 +270,7 @@ impl Socket {
         }
         let errno = Errno::NOTSUP.raw_os_error() as u32;
         let reply = message(id, command, header_flags::REPLY | header_flags::ERROR, errno, &[]);
-        self.connection.send(&reply, &[], PATIENCE).map_err(|_| self.lost())
+        self.connection.send(&reply, &[], self.patience).map_err(|_| self.lost())
     }
 
     /// What is sent or received from here on would make no sense.
@@ -395,13 +434,13 @@ impl Host for VfioUser {
             let timeout = (deadline != Time::NEVER).then_some(&timeout);
             // A server that ends hangs up, whatever else the socket is watched for.
             let mut watched =
-                [PollFd::new(interrupt, PollFlags::IN), PollFd::new(&socket.connection, PollFlags::empty())];
+                [PollFd::new(interrupt, PollFlags::IN), PollFd::new(&socket.connection, PollFlags::RDHUP)];
             match poll(&mut watched, timeout) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return Err(socket.lost()),
             }
             let [_, connection] = &watched;
-            if connection.revents().intersects(PollFlags::HUP | PollFlags::ERR) {
+            if connection.revents().intersects(PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR) {
                 return Err(socket.lost());
             }
         }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsRawFd;
 
 use cryptonic_pci::vfio_user::{InterruptInfo, SetInterrupts, interrupt, interrupt_flags, set_flags};
 use cryptonic_pci::{Bar, Host, HostError, config, msix};
@@ -73,14 +74,10 @@ impl Interrupts {
                 }
             }
             set_flags::DATA_EVENTFD => {
+                files.iter().try_for_each(never_blocks)?;
                 let mut files = files.into_iter();
                 for number in set.start..end {
                     let file = files.next();
-                    if let Some(file) = &file {
-                        let flags = fcntl_getfl(file).map_err(|errno| failed(errno))?;
-                        // A counter that is full must not stop the NIC.
-                        fcntl_setfl(file, flags | OFlags::NONBLOCK).map_err(|errno| failed(errno))?;
-                    }
                     if let Some(place) = self.places(set.index).get_mut(number as usize) {
                         *place = file;
                     }
@@ -92,6 +89,12 @@ impl Interrupts {
             _ => return Err(Refusal::invalid("interrupts with two kinds of data")),
         }
         Ok(())
+    }
+
+    /// Gives the NIC its table back after a reset, as vfio-pci does: a client that was told of its interrupts before goes on
+    /// to get them.
+    pub(super) fn restore(&self, host: &dyn Host) -> Result<(), Refusal> {
+        if self.msix.iter().any(Option::is_some) { self.program(host).map_err(failed) } else { Ok(()) }
     }
 
     /// Sends MSI-X interrupt `vector`.
@@ -108,7 +111,8 @@ impl Interrupts {
         let file = match index {
             interrupt::MSIX => self.msix.get(number as usize),
             ERROR => Some(&self.error),
-            _ => Some(&self.request),
+            REQUEST => Some(&self.request),
+            _ => None,
         };
         if let Some(Some(file)) = file {
             // A counter that is full has something to tell already.
@@ -121,7 +125,8 @@ impl Interrupts {
         match index {
             interrupt::MSIX => &mut self.msix,
             ERROR => std::slice::from_mut(&mut self.error),
-            _ => std::slice::from_mut(&mut self.request),
+            REQUEST => std::slice::from_mut(&mut self.request),
+            _ => &mut [],
         }
     }
 
@@ -141,6 +146,18 @@ impl Interrupts {
 fn enable(host: &dyn Host, on: bool) -> Result<(), HostError> {
     let control = host.config_read(config::MSIX)? & !config::MSIX_FUNCTION_MASK & !config::MSIX_ENABLE;
     host.config_write(config::MSIX, if on { control | config::MSIX_ENABLE } else { control })
+}
+
+/// Makes an eventfd one that stops nobody, and refuses any other file: what it is only its name among the descriptors of
+/// this process tells (proc(5)). The client's descriptor is the same open file, so it does not block there either.
+fn never_blocks(file: &File) -> Result<(), Refusal> {
+    let name = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map_err(failed)?;
+    if name.as_os_str() != "anon_inode:[eventfd]" {
+        return Err(Refusal::invalid("an interrupt goes to an eventfd, and to no other file"));
+    }
+    let flags = fcntl_getfl(file).map_err(failed)?;
+    // A counter that is full must not stop the NIC.
+    fcntl_setfl(file, flags | OFlags::NONBLOCK).map_err(failed)
 }
 
 fn failed(error: impl std::fmt::Display) -> Refusal {

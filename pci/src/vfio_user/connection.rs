@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 use super::{FILES_MAX, Header, TRANSFER_BYTES_MAX};
@@ -77,7 +77,8 @@ impl Connection {
     }
 
     /// The next message, if it is there whole. An end of the stream is [`io::ErrorKind::UnexpectedEof`]; a message of
-    /// impossible size is [`io::ErrorKind::InvalidData`], after which nothing that follows makes sense.
+    /// impossible size, or with more files than one may have, is [`io::ErrorKind::InvalidData`], after which nothing that
+    /// follows makes sense.
     pub fn receive(&mut self) -> io::Result<Option<Incoming>> {
         loop {
             let wanted = match Header::read(&self.bytes) {
@@ -126,7 +127,9 @@ impl Connection {
                 self.files.extend(files.map(File::from));
             }
         }
-        if self.files.len() > FILES_MAX {
+        // Files that found no room are lost, and a message without its files is another message.
+        let lost = result.as_ref().is_ok_and(|message| message.flags.contains(ReturnFlags::CTRUNC));
+        if lost || self.files.len() > FILES_MAX {
             return Err(io::Error::from(io::ErrorKind::InvalidData));
         }
         match result {
@@ -202,6 +205,28 @@ mod tests {
             Header { bytes: size, ..Header::default() }.write(&mut bytes);
             other.write_all(&bytes).unwrap();
             assert_eq!(connection.receive().unwrap_err().kind(), io::ErrorKind::InvalidData, "{size}");
+        }
+    }
+
+    #[test]
+    fn more_files_than_a_message_may_have_end_the_connection_however_they_come() {
+        let file = tempfile_of(b"here");
+        let bytes = message(1, command::DMA_MAP, 0, 0, &[0; 32]);
+        // In one piece, which the kernel cuts, and in two.
+        for pieces in [&[FILES_MAX + 1][..], &[FILES_MAX, 1]] {
+            let (mut connection, other) = pair();
+            let mut left = &bytes[..];
+            for files in pieces {
+                let files = vec![file.as_fd(); *files];
+                let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX + 1))];
+                let mut control = SendAncillaryBuffer::new(&mut space);
+                assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
+                let (piece, rest) = left.split_at(8);
+                sendmsg(&other, &[IoSlice::new(piece)], &mut control, SendFlags::NOSIGNAL).unwrap();
+                left = rest;
+            }
+            let error = (0..4).find_map(|_| connection.receive().err()).unwrap();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{pieces:?}");
         }
     }
 
