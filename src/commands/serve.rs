@@ -15,11 +15,15 @@ use serde_json::json;
 use self::control::Control;
 use crate::device;
 use crate::error::{Error, Result};
+use crate::link::{Link, LinkCounters, LinkName};
 use crate::output::{self, Interrupt};
 use crate::parser::ParserChoice;
 
 /// How long the server sleeps at most; an interrupt, the clock of firmware and a second client wait no longer.
 const SLEEP: Duration = Duration::from_millis(10);
+
+/// Frames that are taken from the cable before the NIC moves on.
+const FRAMES_AT_ONCE: usize = 64;
 
 /// What the device's time is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -39,6 +43,9 @@ pub(crate) struct ServeArguments {
     /// What the device's time is
     #[arg(long, value_enum, default_value = "free")]
     clock: Clock,
+    /// Where the cable leads: none, loopback, dgram:LOCAL,REMOTE, tap:NAME, pcap:FILE or replay:FILE
+    #[arg(long, value_name = "LINK", default_value = "none")]
+    link: LinkName,
     /// A socket for tests, which do what no driver can: put frames on the line, crash firmware
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
@@ -79,6 +86,7 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
         world.add_nic_with_parser(&parameters, parser).map_err(|error| Error::at("parameters", error))?;
     let mut server = VfioUserServer::bind(&arguments.socket, &world, nic)
         .map_err(|error| Error::file(&arguments.socket, &error))?;
+    let mut link = Link::open(&arguments.link)?;
     let mut control = arguments
         .control
         .as_deref()
@@ -92,12 +100,20 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
     while !interrupt.came() {
         let busy = server.serve(|notice| tell(&notice, &mut counts));
         let due = Time::from_nanoseconds(started.elapsed().as_nanos() as u64);
+        let mut arrived = 0;
+        while arrived < FRAMES_AT_ONCE
+            && let Some(frame) = link.receive()?
+        {
+            world.inject(nic, frame);
+            arrived += 1;
+        }
         if arguments.clock == Clock::Free {
             world.drain();
         }
         world.run_until(due);
         server.signal();
         for frame in world.take_sent(nic) {
+            link.send(&frame)?;
             if let Some(control) = &mut control {
                 control.keep(frame);
             }
@@ -107,15 +123,21 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
         if arguments.once && counts.clients > 0 && !server.attached() {
             break;
         }
-        if !busy && !asked {
+        if !busy && !asked && arrived == 0 {
             let until = world.next_event().map_or(Time::NEVER, |time| time.since(due));
-            sleep(&server, control.as_ref(), until)?;
+            sleep(&server, &link, control.as_ref(), until)?;
         }
     }
     server.request_release();
+    let LinkCounters { sent, received, lost, refused: malformed } = link.counters();
+    link.close()?;
     if as_json {
         let Counts { clients, refused } = counts;
-        return output::print_json(&json!({ "clients": clients, "refused": refused }));
+        return output::print_json(&json!({
+            "clients": clients,
+            "refused": refused,
+            "link": { "sent": sent, "received": received, "lost": lost, "refused": malformed },
+        }));
     }
     Ok(())
 }
@@ -138,11 +160,13 @@ fn tell(notice: &Notice, counts: &mut Counts) {
 }
 
 /// Sleeps until there is something to answer, or the NIC has something to do.
-fn sleep(server: &VfioUserServer, control: Option<&Control>, until: Time) -> Result<()> {
+fn sleep(server: &VfioUserServer, link: &Link, control: Option<&Control>, until: Time) -> Result<()> {
     let span = Duration::from_nanos(until.picoseconds() / 1_000).min(SLEEP);
+    let span = link.look_again().map_or(span, |soon| span.min(soon));
     let timeout = Timespec { tv_sec: 0, tv_nsec: span.as_nanos() as _ };
     let watch = |descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN);
     let mut watched = vec![watch(server.descriptor())];
+    watched.extend(link.descriptor().map(watch));
     watched.extend(control.map(|control| watch(control.descriptor())));
     match poll(&mut watched, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -61,7 +61,7 @@ impl Device {
 
     fn served() -> Device {
         let server = Server::start();
-        let host = VfioUser::attach(&server.socket).expect("a server answers");
+        let host = VfioUser::attach(&server.socket, Duration::from_secs(10)).expect("a server answers");
         Device { host: Box::new(host), lab: Lab::Server(server) }
     }
 
