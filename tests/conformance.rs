@@ -1,7 +1,7 @@
 //! The conformance suite: what every device of this contract does, whatever stands between it and its driver. A case runs
 //! over each backend: the model in this process, and the model in a process of its own, over vfio-user.
 //!
-//! `forms`: every form of ESP and PSP × mode × families × size × descriptor format, against a witness that shares nothing
+//! `rules`: what a driver relies on. `forms`: every form of ESP and PSP × mode × families × size × descriptor format, against a witness that shares nothing
 //! with us: `forms/witness.rs` lays each packet out from the standards' words, and `forms/textbook.rs` is AES-GCM out of the
 //! book, judged by Project Wycheproof. A case is one form in one mode between one pair of families; it runs through all sizes
 //! and descriptor formats.
@@ -18,7 +18,10 @@ mod packets;
 #[path = "forms/psp.rs"]
 mod psp;
 #[path = "forms/rig.rs"]
+#[allow(dead_code, reason = "tests/protocols.rs uses the rest")]
 mod rig;
+#[path = "conformance/rules.rs"]
+mod rules;
 #[path = "forms/segments.rs"]
 mod segments;
 #[path = "forms/textbook.rs"]
@@ -50,6 +53,7 @@ fn main() {
         Ok(())
     })];
     for backend in Backend::ALL {
+        rules::trials(&mut trials, backend);
         esp::trials(&mut trials, backend);
         psp::trials(&mut trials, backend);
         segments::trials(&mut trials, backend);

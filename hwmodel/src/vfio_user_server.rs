@@ -435,9 +435,7 @@ impl Device<'_> {
                 *byte = *new;
             }
             let value = u32::from_le_bytes(bytes);
-            self.host
-                .config_write(word, value)
-                .map_err(|error| Refusal::invalid(error.to_string()))?;
+            self.host.config_write(word, value).map_err(|error| Refusal::invalid(error.to_string()))?;
             reset |= word == config::DEVICE_CONTROL && value & config::DEVICE_CONTROL_RESET != 0;
             left = left.get(take..).unwrap_or_default();
             at += take as u32;

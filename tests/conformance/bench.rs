@@ -13,6 +13,9 @@ use cryptonic_hwmodel::{NicId, Parameters, World};
 use cryptonic_pci::Host;
 use serde_json::{Value, json};
 
+/// How long a server of these tests may take, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// What stands between driver and device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
@@ -61,8 +64,7 @@ impl Device {
 
     fn served() -> Device {
         let server = Server::start();
-        let host = VfioUser::attach(&server.socket, Duration::from_secs(10)).expect("a server answers");
-        Device { host: Box::new(host), lab: Lab::Server(server) }
+        Device { host: server.attach(), lab: Lab::Server(server) }
     }
 
     /// The driver's view of it.
@@ -158,6 +160,14 @@ impl Lab {
         }
     }
 
+    /// The host side once more, for a driver that opens a device again. The one before is closed.
+    pub fn attach_again(&mut self) -> Box<dyn Host> {
+        match self {
+            Lab::InProcess(world, id) => world.host(*id),
+            Lab::Server(server) => server.attach(),
+        }
+    }
+
     /// How long a host waits for what the device does at once: longer where time is the wall's.
     pub fn patience(&self) -> Time {
         match self {
@@ -200,6 +210,10 @@ impl Server {
         let control = Control::connect(&control);
         Server { child, socket, control, _folder: folder }
     }
+
+    fn attach(&self) -> Box<dyn Host> {
+        Box::new(VfioUser::attach(&self.socket, PATIENCE).expect("a server answers"))
+    }
 }
 
 impl Drop for Server {
@@ -215,7 +229,7 @@ struct Control(BufReader<UnixStream>);
 impl Control {
     /// Connects as soon as the server is there.
     fn connect(path: &Path) -> Control {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             match UnixStream::connect(path) {
                 Ok(stream) => return Control(BufReader::new(stream)),

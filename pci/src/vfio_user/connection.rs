@@ -218,7 +218,8 @@ mod tests {
             let mut left = &bytes[..];
             for files in pieces {
                 let files = vec![file.as_fd(); *files];
-                let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX + 1))];
+                let mut space =
+                    [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FILES_MAX + 1))];
                 let mut control = SendAncillaryBuffer::new(&mut space);
                 assert!(control.push(SendAncillaryMessage::ScmRights(&files)));
                 let (piece, rest) = left.split_at(8);
