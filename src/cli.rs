@@ -52,6 +52,12 @@ enum Command {
     Info(ModelArguments),
     /// Show the counters of a device
     Stats(commands::info::StatsArguments),
+    /// Show the PCI functions that are Cryptonic NICs, and what is to be done before they can be used
+    List(commands::bind::ListArguments),
+    /// Bind a PCI function to vfio-pci, so that a process can drive it
+    Bind(commands::bind::BindArguments),
+    /// Take a PCI function from vfio-pci, and give it to the driver that the kernel has for it
+    Unbind(commands::bind::UnbindArguments),
     /// Check SA files, and make new ones
     #[command(subcommand)]
     Sa(SaCommand),
@@ -120,6 +126,9 @@ fn run(arguments: Arguments) -> Result<()> {
         Command::Serve(arguments) => commands::serve::run(&arguments, json),
         Command::Info(arguments) => commands::info::info(&arguments, json),
         Command::Stats(arguments) => commands::info::stats(&arguments, json),
+        Command::List(arguments) => commands::bind::list(&arguments, json),
+        Command::Bind(arguments) => commands::bind::bind(&arguments, json),
+        Command::Unbind(arguments) => commands::bind::unbind(&arguments, json),
         Command::Sa(SaCommand::Check { file }) => commands::sa::check(&file, json),
         Command::Sa(SaCommand::New { psp, out }) => commands::sa::new(psp, out.as_deref(), json),
         Command::Regs { name, format } => commands::regs::run(name.as_deref(), format, json),

@@ -1,6 +1,7 @@
 //! The commands.
 
 pub(crate) mod bench;
+pub(crate) mod bind;
 pub(crate) mod cosim;
 pub(crate) mod experiment;
 pub(crate) mod gate;

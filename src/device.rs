@@ -7,13 +7,16 @@ use std::rc::Rc;
 use std::str::FromStr;
 
 #[cfg(target_os = "linux")]
+use cryptonic_driver::backend::vfio::Vfio;
+#[cfg(target_os = "linux")]
 use cryptonic_driver::backend::vfio_user::{PATIENCE, VfioUser};
 use cryptonic_driver::{Nic, OpenOptions};
 use cryptonic_hwmodel::{
     CableCounters, CableParameters, Latencies, NicId, ParameterError, Parameters, Parser, ParserOutcome,
     Spread, World,
 };
-use cryptonic_pci::Time;
+use cryptonic_pci::sysfs::Address;
+use cryptonic_pci::{Host, Time};
 use cryptonic_regs::Status;
 
 use crate::error::{Error, Result};
@@ -25,6 +28,8 @@ pub enum DeviceName {
     Model,
     /// One that another process serves at a socket.
     VfioUser(PathBuf),
+    /// A PCI function that is bound to vfio-pci.
+    Vfio(Address),
 }
 
 impl DeviceName {
@@ -45,6 +50,7 @@ impl fmt::Display for DeviceName {
         match self {
             DeviceName::Model => formatter.write_str("model"),
             DeviceName::VfioUser(path) => write!(formatter, "vfio-user:{}", path.display()),
+            DeviceName::Vfio(address) => write!(formatter, "vfio:{address}"),
         }
     }
 }
@@ -55,7 +61,13 @@ impl FromStr for DeviceName {
     fn from_str(text: &str) -> std::result::Result<DeviceName, String> {
         match text {
             "model" => Ok(DeviceName::Model),
-            _ if text.starts_with("vfio:") => Err("vfio is not supported yet".to_owned()),
+            _ if text.starts_with("vfio:") => {
+                let address = text["vfio:".len()..].parse::<Address>();
+                address.map(DeviceName::Vfio).map_err(|error| error.to_string())
+            }
+            _ if text.starts_with("vfio-noiommu:") => {
+                Err("a device without an IOMMU could write all memory; that is not supported".to_owned())
+            }
             _ if text.len() > "vfio-user:".len() && text.starts_with("vfio-user:") => {
                 Ok(DeviceName::VfioUser(PathBuf::from(&text["vfio-user:".len()..])))
             }
@@ -114,20 +126,37 @@ pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Dev
             let nic = drive(&world, id)?;
             Ok(Device { nic, wire: Some(Wire { world, id }) })
         }
-        DeviceName::VfioUser(path) => Ok(Device { nic: attach(name, path)?, wire: None }),
+        DeviceName::VfioUser(_) | DeviceName::Vfio(_) => {
+            let nic = Nic::open(host(name)?, OpenOptions::default())
+                .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))?;
+            Ok(Device { nic, wire: None })
+        }
     }
 }
 
+/// The host side of a device that is not in this process, for a driver of one's own.
+pub fn host(name: &DeviceName) -> Result<Box<dyn Host>> {
+    attach(name).map_err(|error| Error::at(name, error))
+}
+
 #[cfg(target_os = "linux")]
-fn attach(name: &DeviceName, path: &Path) -> Result<Nic> {
-    let host = VfioUser::attach(path, PATIENCE).map_err(|error| Error::at(name, error))?;
-    Nic::open(Box::new(host), OpenOptions::default())
-        .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))
+fn attach(name: &DeviceName) -> std::result::Result<Box<dyn Host>, String> {
+    match name {
+        DeviceName::Model => Err("the model has its driver in this process".to_owned()),
+        DeviceName::VfioUser(path) => match VfioUser::attach(path, PATIENCE) {
+            Ok(host) => Ok(Box::new(host)),
+            Err(error) => Err(error.to_string()),
+        },
+        DeviceName::Vfio(address) => match Vfio::open(*address) {
+            Ok(host) => Ok(Box::new(host)),
+            Err(error) => Err(error.to_string()),
+        },
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn attach(name: &DeviceName, _: &Path) -> Result<Nic> {
-    Err(Error::at(name, "only Linux has vfio-user devices"))
+fn attach(_: &DeviceName) -> std::result::Result<Box<dyn Host>, String> {
+    Err("devices beside the model need Linux".to_owned())
 }
 
 fn add(world: &World, parameters: &Parameters, parser: Parser) -> Result<NicId> {

@@ -2,6 +2,7 @@
 
 #![deny(unsafe_code)]
 
+mod binding;
 mod cable;
 mod capture;
 mod cli;

@@ -118,7 +118,7 @@ impl Shared {
 
     /// Allocates memory and maps it at addresses that were never used before.
     pub(crate) fn arena(&self, bytes: usize, access: DmaAccess) -> Result<Arena, Error> {
-        let memory = SharedMemory::new(bytes).map_err(Error::Memory)?;
+        let memory = self.host.memory(bytes).map_err(Error::Memory)?;
         let iova = self.next_address.get();
         let steps = (memory.bytes() as u64).div_ceil(ADDRESSES_STEP) + 1;
         let next = iova + steps * ADDRESSES_STEP;

@@ -1,6 +1,7 @@
 //! A host side that fails where a test wants it to.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 
 use crate::host::Wake;
 use crate::{Bar, DmaAccess, Host, HostError, SharedMemory, Time, Work};
@@ -96,6 +97,10 @@ impl<H: Host> Host for Fault<H> {
 
     fn push64(&self, bar: Bar, offset: u32, line: &[u8; 64]) -> Result<(), HostError> {
         if self.access()? || self.lost(bar, offset) { Ok(()) } else { self.host.push64(bar, offset, line) }
+    }
+
+    fn memory(&self, bytes: usize) -> io::Result<SharedMemory> {
+        self.host.memory(bytes)
     }
 
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {

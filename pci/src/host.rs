@@ -1,5 +1,7 @@
 //! The host side: what a driver holds of a PCI function, whatever is behind it.
 
+use std::io;
+
 use thiserror::Error;
 
 use crate::{SharedMemory, Time};
@@ -65,10 +67,18 @@ pub enum HostError {
         /// Why.
         reason: String,
     },
-    /// Whoever stands between driver and function refuses, and says why.
+    /// Whoever stands between driver and function refuses, and says why and what to do.
     #[error("{reason}")]
     Refused {
         /// A sentence.
+        reason: String,
+    },
+    /// The system that carries accesses to the function failed at one.
+    #[error("{access} failed: {reason}")]
+    Access {
+        /// What was tried.
+        access: String,
+        /// Why it failed.
         reason: String,
     },
     /// The function cannot do this.
@@ -94,6 +104,11 @@ pub trait Host {
     /// Writes 64 bytes as one transaction if the machine can, in ascending order if not.
     fn push64(&self, bar: Bar, offset: u32, line: &[u8; 64]) -> Result<(), HostError>;
 
+    /// Zeroed memory that [`Host::dma_map`] takes, rounded up as the host likes; in huge pages where that makes
+    /// the work of an IOMMU less.
+    fn memory(&self, bytes: usize) -> io::Result<SharedMemory> {
+        SharedMemory::new(bytes)
+    }
     /// Lets the device reach `memory` from `iova` on.
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError>;
     /// Ends a mapping. When it returns, no access of the device to it is under way.

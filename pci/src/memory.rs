@@ -47,6 +47,7 @@ impl Line {
 }
 
 struct Mapping {
+    huge_pages: bool,
     // A raw pointer and a length beside the mapping keep the hot path free of its indirections.
     start: *mut u8,
     bytes: usize,
@@ -65,9 +66,30 @@ impl SharedMemory {
     /// that nobody can cut it off under a mapping.
     pub fn new(bytes: usize) -> io::Result<Self> {
         let bytes = bytes.max(1).next_multiple_of(4096);
-        let file = anonymous_file(bytes as u64)?;
+        SharedMemory::map(anonymous_file(bytes as u64, false)?, bytes, false)
+    }
+
+    /// As [`SharedMemory::new`], in pages of 2 MiB and rounded up to a multiple of that, if the system has as many
+    /// set aside (`/proc/sys/vm/nr_hugepages`). If not, in normal pages: [`SharedMemory::has_huge_pages`] tells.
+    pub fn new_huge(bytes: usize) -> io::Result<Self> {
+        const HUGE_PAGE_BYTES: usize = 2 << 20;
+        // A system without such pages refuses the file; one whose pages are taken refuses the mapping.
+        bytes
+            .max(1)
+            .checked_next_multiple_of(HUGE_PAGE_BYTES)
+            .and_then(|bytes| SharedMemory::map(anonymous_file(bytes as u64, true).ok()?, bytes, true).ok())
+            .map_or_else(|| SharedMemory::new(bytes), Ok)
+    }
+
+    fn map(file: File, bytes: usize, huge_pages: bool) -> io::Result<Self> {
         let mapping = MmapOptions::new().len(bytes).map_raw(&file)?;
-        Ok(SharedMemory(Arc::new(Mapping { start: mapping.as_mut_ptr(), bytes, file, _mapping: mapping })))
+        let start = mapping.as_mut_ptr();
+        Ok(SharedMemory(Arc::new(Mapping { huge_pages, start, bytes, file, _mapping: mapping })))
+    }
+
+    /// Whether it lies in pages of 2 MiB.
+    pub fn has_huge_pages(&self) -> bool {
+        self.0.huge_pages
     }
 
     /// The memory of a file that another process handed over, all of it. Refused if the file could be made shorter, since
@@ -84,8 +106,7 @@ impl SharedMemory {
         if bytes == 0 || !bytes.is_multiple_of(4096) {
             return Err(refused("the memory's file is not whole pages"));
         }
-        let mapping = MmapOptions::new().len(bytes).map_raw(&file)?;
-        Ok(SharedMemory(Arc::new(Mapping { start: mapping.as_mut_ptr(), bytes, file, _mapping: mapping })))
+        SharedMemory::map(file, bytes, false)
     }
 
     /// Size in bytes.
@@ -244,16 +265,20 @@ impl SharedMemory {
 }
 
 #[cfg(target_os = "linux")]
-fn anonymous_file(bytes: u64) -> io::Result<File> {
+fn anonymous_file(bytes: u64, huge_pages: bool) -> io::Result<File> {
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-    let file = memfd_create("cryptonic-dma", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let pages = if huge_pages { MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB } else { MemfdFlags::empty() };
+    let file = memfd_create("cryptonic-dma", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | pages)?;
     ftruncate(&file, bytes)?;
     fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
     Ok(File::from(file))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn anonymous_file(bytes: u64) -> io::Result<File> {
+fn anonymous_file(bytes: u64, huge_pages: bool) -> io::Result<File> {
+    if huge_pages {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     let file = tempfile::tempfile()?;
     file.set_len(bytes)?;
     Ok(file)
@@ -447,6 +472,18 @@ mod tests {
         let lines = memory.lines(0, 2).unwrap();
         assert_eq!(lines[0].copy(), [0, 0x0807_0605_0403_0201, 9, 0, 0, 0, 0, 0]);
         assert_eq!((lines[0].word(2, Ordering::Acquire), lines[1].copy()), (9, [0; 8]));
+    }
+
+    #[test]
+    fn memory_in_huge_pages_is_memory_whether_the_system_has_them_or_not() {
+        let memory = SharedMemory::new_huge(100_000).unwrap();
+        let multiple = if memory.has_huge_pages() { 2 << 20 } else { 4096 };
+        assert!(memory.bytes() >= 100_000 && memory.bytes() - 100_000 < multiple);
+        let last = memory.bytes() - 8;
+        memory.write_word(last, 7).unwrap();
+        assert_eq!((memory.read_word(last), memory.read_word(0)), (Ok(7), Ok(0)));
+        // More than any machine has huge pages for.
+        assert!(!SharedMemory::new_huge(1 << 40).is_ok_and(|memory| memory.has_huge_pages()));
     }
 
     #[cfg(target_os = "linux")]

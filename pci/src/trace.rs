@@ -1,6 +1,7 @@
 //! A host side that tells what passes through it.
 
 use std::cell::RefCell;
+use std::io;
 
 use crate::host::Wake;
 use crate::{Bar, DmaAccess, Host, HostError, SharedMemory, Time, Work};
@@ -100,6 +101,10 @@ impl<H: Host, S: FnMut(Access), R: Fn(Bar, u32) -> bool> Host for Trace<H, S, R>
         let first = line.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         self.tell_register(Kind::Push, bar, offset, first.filter(|_| result.is_ok()));
         result
+    }
+
+    fn memory(&self, bytes: usize) -> io::Result<SharedMemory> {
+        self.host.memory(bytes)
     }
 
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {

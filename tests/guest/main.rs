@@ -1,0 +1,143 @@
+//! A guest with a stock kernel: QEMU shows it the model, served over vfio-user, as a PCI device behind an emulated IOMMU; the
+//! guest's own vfio-pci binds it, and the `cryptonic` of this build, unchanged, drives it.
+//!
+//! ```sh
+//! cargo test --test guest
+//! ```
+//!
+//! QEMU, the guest's kernel and busybox are Debian's packages, fetched by apt into a folder of their own and not
+//! installed ([`cache`]). The test itself is what runs in the guest (`guest inside …`): each of its stages prints a line
+//! `STAGE name OK` on the serial console, and each of those lines is a test here. What cannot be fetched is a reason to
+//! skip, which is printed and which `CRYPTONIC_REQUIRE` (`guest`, or `all`) forbids.
+
+mod cache;
+mod inside;
+mod machine;
+#[path = "../forms/packets.rs"]
+#[allow(dead_code, reason = "the table of forms uses the rest")]
+mod packets;
+#[path = "../forms/textbook.rs"]
+#[allow(dead_code, reason = "the table of forms uses the rest")]
+mod textbook;
+#[path = "../forms/witness.rs"]
+#[allow(dead_code, reason = "the table of forms uses the rest")]
+mod witness;
+
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use machine::{Guest, Log};
+
+/// Where the device is in the guest.
+const ADDRESS: &str = "0000:00:05.0";
+
+/// What the guest does: a name, and a command of its shell.
+const COMMANDS: &[(&str, &str)] = &[
+    (
+        "list says what to do next",
+        "cryptonic list > out && cat out && grep -q 'next: cryptonic bind ADDRESS' out",
+    ),
+    (
+        "an unbound device is refused with what to do",
+        "cryptonic info --device vfio:ADDRESS 2> out; test $? = 2 && cat out && grep -q 'cryptonic bind ADDRESS' out",
+    ),
+    (
+        "an address without a device is refused",
+        "cryptonic info --device vfio:0000:00:1e.7 2> out; test $? = 2 && cat out && grep -q 'no PCI function' out",
+    ),
+    (
+        "a device that is not ours is not bound",
+        "cryptonic bind 0000:00:00.0 2> out; test $? = 2 && cat out && grep -q 'not a Cryptonic NIC' out",
+    ),
+    ("bind", "cryptonic bind ADDRESS > out && cat out && grep -q 'is bound to vfio-pci' out"),
+    ("bind again", "cryptonic bind ADDRESS > out && grep -q 'as before' out"),
+    ("list shows a viable group", "cryptonic list --json > out && grep -q '\"viable\": true' out"),
+    (
+        "info",
+        "cryptonic info --device vfio:ADDRESS > out && cat out && grep -q 'Cryptonic NIC .* (model)' out",
+    ),
+    ("stats", "cryptonic stats --device vfio:ADDRESS --json > out && grep -q '\"counters\"' out"),
+    (
+        "a command that needs the model says so",
+        "cryptonic run --device vfio:ADDRESS --packets 10 2> out; test $? = 2 && cat out && grep -q 'needs the model' out",
+    ),
+    (
+        "too little memory that may be locked says so",
+        "chmod 666 /dev/vfio/[0-9]*; as_nobody 64 cryptonic info --device vfio:ADDRESS 2> out; test $? = 2 && cat out && grep -q 'ulimit -l' out",
+    ),
+    (
+        "no permission says so",
+        "chmod 600 /dev/vfio/[0-9]*; as_nobody unlimited cryptonic info --device vfio:ADDRESS 2> out; \
+         test $? = 2 && cat out && grep -q 'no permission for /dev/vfio/' out",
+    ),
+];
+
+/// What the guest does after that, by the test itself.
+const STAGES: &[&[&str]] = &[inside::LOOPBACK, inside::ISOLATION];
+
+/// What it does at the end.
+const LAST_COMMANDS: &[(&str, &str)] = &[
+    ("the device is free again", "cryptonic info --device vfio:ADDRESS > out && cat out"),
+    ("unbind", "cryptonic unbind ADDRESS > out && cat out && test ! -e /sys/bus/pci/devices/ADDRESS/driver"),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, inside, rest @ ..] = arguments.as_slice()
+        && inside == "inside"
+    {
+        return inside::run(rest);
+    }
+    let commands = COMMANDS.iter().chain(LAST_COMMANDS).map(|(name, _)| *name);
+    let stages = STAGES.iter().flat_map(|stages| stages.iter().copied());
+    let trials = commands
+        .chain(stages)
+        .map(|name| Trial::test(name.to_owned(), move || log().map_or(Ok(()), |log| stage(log, name))))
+        .collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn stage(log: &Log, name: &str) -> Result<(), Failed> {
+    match log.stage(name) {
+        Some(outcome) if outcome.starts_with("OK") => Ok(()),
+        Some(outcome) => Err(format!("{outcome}\n{}", log.end()).into()),
+        None => Err(format!("the guest did not come so far\n{}", log.end()).into()),
+    }
+}
+
+/// What the one guest of all these tests printed; none if it could not be started here.
+fn log() -> Option<&'static Log> {
+    static LOG: OnceLock<Result<Log, String>> = OnceLock::new();
+    let log = LOG.get_or_init(|| {
+        let cache = cache::fetch().map_err(|reason| format!("no guest: {reason}"))?;
+        let mut guest = Guest::new(ADDRESS);
+        for (name, command) in COMMANDS {
+            guest.stage(name, command);
+        }
+        for part in ["loopback", "isolation"] {
+            guest.command(&format!("guest inside {part} vfio:ADDRESS"));
+        }
+        for (name, command) in LAST_COMMANDS {
+            guest.stage(name, command);
+        }
+        let log = guest.run(&cache).unwrap_or_else(|error| panic!("the guest could not be run: {error}"));
+        println!("{}", log.summary());
+        Ok(log)
+    });
+    match log {
+        Ok(log) => Some(log),
+        Err(reason) => {
+            skip(reason);
+            None
+        }
+    }
+}
+
+/// Says why tests are skipped, which `CRYPTONIC_REQUIRE` may forbid.
+fn skip(reason: &str) {
+    let required = std::env::var("CRYPTONIC_REQUIRE").unwrap_or_default();
+    let forbidden = required.split(',').any(|name| matches!(name.trim(), "guest" | "all"));
+    assert!(!forbidden, "{reason}: and CRYPTONIC_REQUIRE={required} requires it");
+    println!("skipped: {reason}");
+}
