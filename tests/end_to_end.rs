@@ -86,7 +86,7 @@ fn esp(direction: Direction, mode: Mode) -> SaConfiguration {
 #[test]
 fn a_register_is_read_through_driver_pci_and_model() {
     let (_world, a, _b) = pair_of_nics();
-    assert_eq!(a.nic.information().contract, (4, 0));
+    assert_eq!(a.nic.information().contract, (4, 1));
     assert_eq!(a.nic.information().capabilities.line_rate_mbps, 100_000);
 }
 

@@ -8,7 +8,7 @@
 //! | 4 | a replayed or unauthenticated packet reaches a receive queue marked good | `replay` |
 //! | 5 | a key byte can be read back, or stays behind | `keys`, `key_ends` |
 //! | 6 | a stale SA reference encrypts or decrypts anything | `stale`; one that is not valid yet: `staged` |
-//! | 7 | a malicious host or packet makes the model panic or hang | `hostile`, `hostile_admin`, `hostile_packets` |
+//! | 7 | a malicious host or packet makes the model panic or hang | `hostile`, `hostile_admin`, `hostile_packets`, `hostile_shadow` |
 //!
 //! `crash` has firmware crash and stall against all of them, `refused` asks for what cannot be. `tests/rekey.rs` replaces SAs
 //! under traffic, `tests/esn.rs` goes through sequence numbers of 64 bits. `tests/protocols.rs` holds every form of ESP and
@@ -29,6 +29,8 @@ mod hostile;
 mod hostile_admin;
 #[path = "never/hostile_packets.rs"]
 mod hostile_packets;
+#[path = "never/hostile_shadow.rs"]
+mod hostile_shadow;
 #[cfg(target_os = "linux")]
 #[path = "never/key_ends.rs"]
 mod key_ends;

@@ -13,6 +13,7 @@ use cryptonic_regs::bar0::{
     QUEUE_PAIRS_MAX, QueueCapability, REPLAY_WINDOW_MAX, SA_PACKET_SLOTS, SA_SLOTS, SEGMENTED_BYTES_MAX,
     SERIAL,
 };
+use cryptonic_regs::shadow_doorbells::SHADOW_DOORBELLS;
 use cryptonic_regs::{Block, CONTRACT_MAJOR, Register, Value};
 
 use crate::Error;
@@ -105,7 +106,7 @@ impl Information {
     /// Reads the block table and everything that the device says of itself.
     pub(crate) fn read(shared: &Shared, version: ContractVersion) -> Result<Self, Error> {
         let capabilities = Capabilities::read(shared)?;
-        check_blocks(shared, capabilities.queue.queue_pairs())?;
+        check_blocks(shared, &capabilities)?;
         let identifiers = shared.host.config_read(0)?;
         let kind: DeviceKind = shared.read(DEVICE_KIND)?;
         let [a, b, c, d, e, f, _, _] = shared.read(MAC_ADDRESS)?.to_le_bytes();
@@ -193,12 +194,16 @@ fn fields<T: Value>(all: &mut Vec<(&'static str, u64)>, value: T) {
     }
 }
 
-/// A device of our contract has every block where the contract puts it; it may have more.
-fn check_blocks(shared: &Shared, queue_pairs: u16) -> Result<(), Error> {
+/// A device of our contract has every block where the contract puts it; it may have more. The block of shadow doorbells came
+/// with a minor version: a device without them may be without it.
+fn check_blocks(shared: &Shared, capabilities: &Capabilities) -> Result<(), Error> {
+    let queue_pairs = capabilities.queue.queue_pairs();
     let table = shared.read(BLOCK_TABLE)?;
     let (offset, entry_bytes) = (u32::from(table.offset()), u32::from(table.entry_bytes()));
     let missing = |block: &Block| Err(Error::Block { name: block.name });
-    let mut found = vec![false; BLOCKS.len()];
+    let may_be_missing =
+        |block: &Block| block.kind == SHADOW_DOORBELLS.kind && !capabilities.descriptor.shadow_doorbells();
+    let mut found: Vec<bool> = BLOCKS.iter().map(may_be_missing).collect();
     if entry_bytes >= BLOCK_TABLE_ENTRY_BYTES && entry_bytes.is_multiple_of(4) && offset.is_multiple_of(4) {
         for entry in 0..u32::from(table.entries()) {
             let word = |index: u32| -> Result<u32, HostError> {

@@ -39,6 +39,7 @@
 mod admin;
 pub mod backend;
 pub mod coalesce;
+mod doorbells;
 mod error;
 mod event_ring;
 mod events;

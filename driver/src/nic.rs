@@ -10,6 +10,7 @@ use cryptonic_regs::bar0::{
 };
 
 use crate::admin::{AdminQueue, Request};
+use crate::doorbells::ShadowMemory;
 use crate::information::{FirmwareCapabilities, Information};
 use crate::ledger::KeyLedger;
 use crate::shared::Shared;
@@ -24,6 +25,9 @@ pub struct OpenOptions {
     pub command_timeout: Time,
     /// Which keys were in use before; by default none.
     pub key_ledger: KeyLedger,
+    /// Rings doorbells in host memory where the device offers it (`shadow_doorbells`), as one does behind which a register
+    /// write is dear. By default so.
+    pub shadow_doorbells: bool,
 }
 
 impl Default for OpenOptions {
@@ -32,6 +36,7 @@ impl Default for OpenOptions {
             ready_timeout: Time::from_milliseconds(1_000),
             command_timeout: Time::from_milliseconds(100),
             key_ledger: KeyLedger::new(),
+            shadow_doorbells: true,
         }
     }
 }
@@ -75,6 +80,13 @@ impl Nic {
         let mut nic = Nic { shared, admin, information, ledger: options.key_ledger, firmware: None };
         nic.shared.set_command(true, true)?;
         nic.admin.start()?;
+        if options.shadow_doorbells
+            && nic.information.capabilities.descriptor.shadow_doorbells()
+            && let Some(memory) = ShadowMemory::turn_on(&nic.shared)?
+        {
+            // The cell of a NIC that is being opened is empty.
+            let _ = nic.shared.shadow.set(memory);
+        }
         nic.shared.write(CONTROL, Control::new().with_enable(true))?;
         Ok(nic)
     }
@@ -82,6 +94,11 @@ impl Nic {
     /// Who the device is and what it can do.
     pub fn information(&self) -> &Information {
         &self.information
+    }
+
+    /// Whether doorbells are rung in host memory ([`OpenOptions::shadow_doorbells`]).
+    pub fn shadow_doorbells(&self) -> bool {
+        self.shared.shadow.get().is_some()
     }
 
     /// The time of the host.
@@ -210,6 +227,9 @@ impl Nic {
         let regions = self.shared.regions.take();
         for region in regions.iter().filter_map(Weak::upgrade) {
             note(self.shared.unmap(&region.arena).map_err(Error::from));
+        }
+        if let Some(shadow) = self.shared.shadow.get() {
+            note(shadow.unmap(&self.shared));
         }
         note(self.admin.close());
         result

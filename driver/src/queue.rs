@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use cryptonic_pci::host::Wake;
-use cryptonic_pci::{Bar, DmaAccess, HostError, Time};
+use cryptonic_pci::{DmaAccess, HostError, Time};
 use cryptonic_regs::bar0::{
     COMPLETION_COALESCING, CompletionCoalescing, INTERRUPT_MODERATION, InterruptModeration, QUEUE_CONTROL,
     QUEUE_PAIR_STRIDE, QUEUE_STATUS, QueueControl, RECEIVE_COMPLETION_BASE, RECEIVE_RING_BASE,
@@ -13,9 +13,9 @@ use cryptonic_regs::bar0::{
 };
 use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
 use cryptonic_regs::descriptor::ReceiveDescriptor;
-use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, INTERRUPT_ARM};
 use cryptonic_regs::{Register, Status, Value};
 
+use crate::doorbells::Doorbells;
 use crate::information::Capabilities;
 use crate::nic::turn_off;
 use crate::receive::Owner;
@@ -48,7 +48,8 @@ pub struct QueuePairOptions {
     pub vector: Option<u8>,
     /// Which bytes of a frame stand in its descriptor.
     pub inline: InlinePolicy,
-    /// When a descriptor is pushed.
+    /// When a descriptor is pushed. With shadow doorbells never: a device that has them is one behind which the stores of a
+    /// push cost more than its look at the ring.
     pub push: PushPolicy,
     /// A frame longer than a buffer takes several; else the device drops it.
     pub receive_scatter: bool,
@@ -133,6 +134,7 @@ pub struct QueuePair {
     pub(crate) identity: u32,
     pub(crate) transmit: TransmitSide,
     pub(crate) receive: ReceiveSide,
+    pub(crate) doorbells: Doorbells,
     pub(crate) buffer_bytes_log2: u32,
     pub(crate) statistics: QueueStatistics,
     pub(crate) copies: Cell<u64>,
@@ -153,6 +155,8 @@ impl QueuePair {
         let index = free_index(shared, capabilities, options.index)?;
         let vectors = capabilities.queue.vectors();
         let vector = options.vector.unwrap_or(spread_vector(index, vectors));
+        let doorbells =
+            Doorbells::new(shared, index).map_err(|_| Error::Argument("a queue pair past the last"))?;
 
         let (transmit_slots, receive_slots) =
             (options.transmit_slots as usize, options.receive_slots as usize);
@@ -194,37 +198,32 @@ impl QueuePair {
         let mut queue = QueuePair {
             shared: shared.clone(),
             identity,
-            transmit: TransmitSide::new(
-                index,
-                TransmitOptions {
-                    slots: options.transmit_slots,
-                    stride: options.stride,
-                    frames_iova: memory.reads.iova + transmit_frames as u64,
-                    frames_offset: transmit_frames,
-                    buffers: transmit_buffers as u32,
-                    buffer_bytes: options.buffer_bytes,
-                    identity,
-                    nic: shared.identity,
-                    inline: options.inline,
-                    push: options.push,
-                    abilities,
-                },
-            ),
-            receive: ReceiveSide::new(
-                index,
-                ReceiveOptions {
-                    slots: options.receive_slots,
-                    buffer_bytes: options.buffer_bytes,
-                    ring_offset: receive_ring.next_multiple_of(64),
-                    completion_offset: receive_completions,
-                    frames_offset: receive_frames,
-                    frames_iova: memory.writes.iova + receive_frames as u64,
-                    sa_slots: capabilities.sa_slots,
-                    chain_max: if options.receive_scatter { chain.receive_buffers().max(1) } else { 1 },
-                    copies: options.copies,
-                    owner: Owner::new(identity, shared.identity),
-                },
-            ),
+            transmit: TransmitSide::new(TransmitOptions {
+                slots: options.transmit_slots,
+                stride: options.stride,
+                frames_iova: memory.reads.iova + transmit_frames as u64,
+                frames_offset: transmit_frames,
+                buffers: transmit_buffers as u32,
+                buffer_bytes: options.buffer_bytes,
+                identity,
+                nic: shared.identity,
+                inline: options.inline,
+                push: if doorbells.shadowed() { PushPolicy::Never } else { options.push },
+                abilities,
+            }),
+            receive: ReceiveSide::new(ReceiveOptions {
+                slots: options.receive_slots,
+                buffer_bytes: options.buffer_bytes,
+                ring_offset: receive_ring.next_multiple_of(64),
+                completion_offset: receive_completions,
+                frames_offset: receive_frames,
+                frames_iova: memory.writes.iova + receive_frames as u64,
+                sa_slots: capabilities.sa_slots,
+                chain_max: if options.receive_scatter { chain.receive_buffers().max(1) } else { 1 },
+                copies: options.copies,
+                owner: Owner::new(identity, shared.identity),
+            }),
+            doorbells,
             memory,
             buffer_bytes_log2: options.buffer_bytes.ilog2(),
             statistics: QueueStatistics::default(),
@@ -363,17 +362,29 @@ impl QueuePair {
             }
             return Ok(Wake::Interrupt);
         }
-        let arm = INTERRUPT_ARM.offset + self.memory.index * DOORBELL_PAGE_BYTES;
-        self.shared.host.write32(Bar::Bar2, arm, 1)?;
-        // The write that arms is posted. The answer to this read comes after it, and after every completion
-        // written before it took effect: what the interrupt will not announce is visible now.
-        self.check_device()?;
+        self.doorbells.arm_interrupt(&*self.shared.host)?;
+        let shadowed = self.doorbells.shadowed();
+        if !shadowed {
+            // The write that arms is posted. The answer to this read comes after it, and after every completion
+            // written before it took effect: what the interrupt will not announce is visible now. With shadow doorbells
+            // the device answers for those, and a register read is what they are there to save.
+            self.check_device()?;
+        }
         if self.has_completions()? {
             return Ok(Wake::Interrupt);
         }
         let wake = self.shared.host.wait(self.vector.into(), deadline)?;
+        if wake == Wake::Interrupt {
+            return Ok(wake);
+        }
         // An interrupt may be lost; a completion is not.
-        if wake == Wake::Deadline && self.has_completions()? { Ok(Wake::Interrupt) } else { Ok(wake) }
+        if self.has_completions()? {
+            return Ok(Wake::Interrupt);
+        }
+        if shadowed {
+            self.check_device()?;
+        }
+        Ok(Wake::Deadline)
     }
 
     fn has_completions(&self) -> Result<bool, QueueError> {

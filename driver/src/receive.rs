@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use cryptonic_pci::Bar;
 use cryptonic_pci::host::Work;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::{
@@ -10,6 +9,7 @@ use cryptonic_regs::completion::{
     ReceiveSteering, ReceivedProtocol,
 };
 
+use crate::doorbells::Doorbell;
 use crate::transmit::Fault;
 use crate::{QueueError, QueuePair, SaHandle};
 
@@ -263,7 +263,7 @@ impl QueuePair {
     #[inline]
     pub(crate) fn announce_buffers(&mut self) -> Result<(), QueueError> {
         if let Some(produced) = self.receive.announce() {
-            self.shared.host.write32(Bar::Bar2, self.receive.doorbell, produced)?;
+            self.doorbells.ring(&*self.shared.host, Doorbell::Receive, produced)?;
         }
         Ok(())
     }

@@ -15,7 +15,6 @@ use cryptonic_regs::completion::{
     ReceivedProtocol,
 };
 use cryptonic_regs::descriptor::{ReceiveControl, ReceiveDescriptor};
-use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, RECEIVE_DOORBELL};
 
 use crate::Quarantine;
 use crate::queue::QueueMemory;
@@ -58,7 +57,6 @@ pub(crate) struct ReceiveOptions {
 
 /// Private state of the receive ring.
 pub(crate) struct ReceiveSide {
-    pub(crate) doorbell: u32,
     slots_log2: u32,
     buffer_bytes_log2: u32,
     buffer_bytes: u32,
@@ -98,9 +96,8 @@ struct OpenFrame {
 }
 
 impl ReceiveSide {
-    pub(crate) fn new(queue: u32, options: ReceiveOptions) -> Self {
+    pub(crate) fn new(options: ReceiveOptions) -> Self {
         ReceiveSide {
-            doorbell: RECEIVE_DOORBELL.offset + queue * DOORBELL_PAGE_BYTES,
             slots_log2: options.slots.ilog2(),
             buffer_bytes_log2: options.buffer_bytes.ilog2(),
             buffer_bytes: options.buffer_bytes,

@@ -1,6 +1,6 @@
 //! What a NIC and its queue pairs share: the host side, register access, and memory mapped for the device.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,6 +9,7 @@ use cryptonic_pci::{Bar, DmaAccess, Host, HostError, SharedMemory, Time};
 use cryptonic_regs::bar0::{MAGIC, QUEUE_CONTROL, QUEUE_PAIR_STRIDE, QueueControl};
 use cryptonic_regs::{Register, Value};
 
+use crate::doorbells::ShadowMemory;
 use crate::event_ring::EventRing;
 use crate::queue::QueueMemory;
 use crate::region::RegionMemory;
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) interrupts: Cell<bool>,
     pub(crate) queues: RefCell<Vec<Rc<QueueMemory>>>,
     pub(crate) regions: RefCell<Vec<Weak<RegionMemory>>>,
+    /// Shadow doorbells, if the device has them and the host wants them.
+    pub(crate) shadow: OnceCell<ShadowMemory>,
     pub(crate) slots: RefCell<Slots>,
     pub(crate) events: RefCell<Option<Rc<EventRing>>>,
     pub(crate) event_quarantines: Cell<u64>,
@@ -52,6 +55,7 @@ impl Shared {
             interrupts: Cell::new(false),
             queues: RefCell::new(Vec::new()),
             regions: RefCell::new(Vec::new()),
+            shadow: OnceCell::new(),
             slots: RefCell::default(),
             events: RefCell::default(),
             event_quarantines: Cell::new(0),

@@ -8,6 +8,7 @@ use cryptonic_regs::Status;
 use cryptonic_regs::descriptor::{SourcePortPolicy, TransmitControl, TransmitExtent};
 use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 
+use crate::doorbells::Doorbell;
 use crate::psp_keys::PspKeyId;
 use crate::region::Region;
 use crate::transmit_ring::Piece;
@@ -254,7 +255,7 @@ pub struct QueueStatistics {
     pub chained_packets: u64,
     /// Descriptors pushed into the device.
     pub pushes: u64,
-    /// Transmit doorbells rung.
+    /// Transmit doorbells written to their register.
     pub doorbells: u64,
 }
 
@@ -382,9 +383,9 @@ impl QueuePair {
         if idle && one && side.push == PushPolicy::WhenIdle && self.push()? {
             return Ok(sent);
         }
-        self.statistics.doorbells += 1;
-        let side = &self.transmit;
-        self.shared.host.write32(Bar::Bar2, side.doorbell, side.produced())?;
+        let produced = self.transmit.produced();
+        let rung = self.doorbells.ring(&*self.shared.host, Doorbell::Transmit, produced)?;
+        self.statistics.doorbells += u64::from(rung);
         Ok(sent)
     }
 

@@ -19,7 +19,7 @@ use cryptonic_regs::descriptor::{
     Security, TRANSMIT_BASE_BYTES, TRANSMIT_COOKIE_BYTES, TRANSMIT_KEY_BYTES, TransmitControl,
     TransmitDescriptor, TransmitExtent, TransmitSa,
 };
-use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, PUSH_WINDOWS, TRANSMIT_DOORBELL};
+use cryptonic_regs::doorbell::PUSH_WINDOWS;
 use zeroize::Zeroizing;
 
 pub(crate) use self::pieces::Piece;
@@ -86,7 +86,6 @@ pub(crate) struct TransmitOptions {
 
 /// Private state of the transmit ring.
 pub(crate) struct TransmitSide {
-    pub(crate) doorbell: u32,
     /// Marks this queue pair's buffers and keys.
     identity: u32,
     /// Marks the SAs of its NIC.
@@ -121,9 +120,8 @@ pub(crate) struct TransmitSide {
 }
 
 impl TransmitSide {
-    pub(crate) fn new(queue: u32, options: TransmitOptions) -> Self {
+    pub(crate) fn new(options: TransmitOptions) -> Self {
         TransmitSide {
-            doorbell: TRANSMIT_DOORBELL.offset + queue * DOORBELL_PAGE_BYTES,
             identity: options.identity,
             nic: options.nic,
             slots_log2: options.slots.ilog2(),

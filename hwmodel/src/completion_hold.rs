@@ -100,6 +100,7 @@ impl Nic {
     pub(crate) fn completion_visible(&mut self, queue: u16) {
         let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
         if !pair.armed {
+            pair.shadow.completed = true;
             return;
         }
         let (most, delay) = moderated(pair.moderation);
@@ -145,7 +146,7 @@ impl Nic {
         }
     }
 
-    fn send_queue_interrupt(&mut self, queue: u16) {
+    pub(crate) fn send_queue_interrupt(&mut self, queue: u16) {
         let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
         pair.armed = false;
         pair.interrupt.count = 0;

@@ -183,6 +183,8 @@ pub(crate) enum RegisterData {
     Word(u32),
     /// The first bytes of a place for lines of pushes, which may hold a key.
     Line { place: u32, bytes: u32 },
+    /// A count that was found in host memory, of a queue pair in this epoch.
+    Shadow { count: u32, epoch: u32 },
 }
 
 /// Why firmware runs.

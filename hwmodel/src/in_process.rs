@@ -53,7 +53,7 @@ impl InProcess {
 
 impl Inner {
     /// When the host of a NIC may do something next.
-    fn host_free_at(&self, nic: usize) -> Time {
+    pub(crate) fn host_free_at(&self, nic: usize) -> Time {
         self.hosts[nic].busy_until.max(self.now)
     }
 
@@ -189,6 +189,7 @@ impl Host for InProcess {
 
     fn relax(&self) {
         let mut inner = self.world.0.borrow_mut();
+        inner.look_at_every_shadow();
         let poll = Time::from_nanoseconds(inner.nics[self.nic].parameters.host.poll_ns);
         let resume = inner.hosts[self.nic].busy_until.max(inner.now + poll);
         if !inner.advance(Until::Idle, true) {
@@ -203,6 +204,7 @@ impl Host for InProcess {
 
     fn wait(&self, vector: u16, deadline: Time) -> Result<Wake, HostError> {
         let mut inner = self.world.0.borrow_mut();
+        inner.look_at_every_shadow();
         loop {
             match inner.hosts[self.nic].interrupts.get_mut(usize::from(vector)) {
                 Some(interrupt) if *interrupt => {

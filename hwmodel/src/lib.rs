@@ -44,6 +44,7 @@ mod sa_parameters;
 mod sa_table;
 mod secret_places;
 mod segment;
+mod shadow_doorbells;
 mod steering;
 mod transmit_commit;
 mod transmit_frames;

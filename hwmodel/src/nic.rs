@@ -39,6 +39,7 @@ use crate::rx_parse::RxParseTiming;
 use crate::rx_parse_in_place::{InPlace, Parser};
 use crate::sa_table::SaTable;
 use crate::secret_places::SecretPlaces;
+use crate::shadow_doorbells::ShadowRegisters;
 
 /// UDP port of PSP after reset.
 const PSP_UDP_PORT: u16 = 1000;
@@ -75,6 +76,7 @@ pub struct Nic {
     pub(crate) context_cache: ContextCache,
     pub(crate) management: Management,
     pub(crate) event_ring: EventRing,
+    pub(crate) shadow: ShadowRegisters,
     pub(crate) psp_policy: PspPolicy,
     pub(crate) psp_copies: PspCopies,
     pub(crate) keys_zeroised: bool,
@@ -83,6 +85,8 @@ pub struct Nic {
     pub(crate) flow_key: (u64, u64),
     /// Register accesses that no register answers.
     pub(crate) reserved_accesses: u64,
+    /// Writes to doorbells that came as such.
+    pub(crate) doorbell_writes: u64,
     /// Drops on receive, in order, while somebody asks for them.
     pub(crate) drops: Option<Vec<Status>>,
 }
@@ -210,6 +214,7 @@ impl Nic {
             context_cache: ContextCache::new(parameters),
             management: Management::new(parameters),
             event_ring: EventRing::default(),
+            shadow: ShadowRegisters::default(),
             psp_policy: PspPolicy::default(),
             psp_copies: PspCopies::default(),
             keys_zeroised: true,
@@ -249,6 +254,7 @@ impl Nic {
             },
             flow_key: (seed ^ 0x0f1e_2d3c_4b5a_6978, seed.rotate_left(32) ^ 0x8796_a5b4_c3d2_e1f0),
             reserved_accesses: 0,
+            doorbell_writes: 0,
             drops: None,
             parameters: parameters.clone(),
         };
@@ -579,6 +585,7 @@ impl Device for Nic {
         self.receive.scattered = Places::default();
         self.counters = Counters::default();
         self.event_ring.reset();
+        self.shadow = ShadowRegisters::default();
         self.selected_slot = 0;
         self.psp_policy = PspPolicy::default();
         self.psp_copies = PspCopies::default();

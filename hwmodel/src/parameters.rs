@@ -172,6 +172,8 @@ pub struct HostParameters {
     pub register_write_ns: u64,
     /// Between two looks at the rings.
     pub poll_ns: u64,
+    /// The device offers it shadow doorbells: counts in host memory in place of register writes.
+    pub shadow_doorbells: bool,
 }
 
 impl CapacityParameters {
@@ -271,7 +273,13 @@ impl Default for FirmwareParameters {
 
 impl Default for HostParameters {
     fn default() -> Self {
-        HostParameters { burst_ns: 40, packet_ns: 4.0, register_write_ns: 20, poll_ns: 100 }
+        HostParameters {
+            burst_ns: 40,
+            packet_ns: 4.0,
+            register_write_ns: 20,
+            poll_ns: 100,
+            shadow_doorbells: false,
+        }
     }
 }
 

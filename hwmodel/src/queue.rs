@@ -10,6 +10,7 @@ use cryptonic_regs::descriptor::{RECEIVE_STRIDE_BYTES, ReceiveDescriptor, TRANSM
 use crate::events::{HostWrite, Pending};
 use crate::packet::Packet;
 use crate::push::PushWindow;
+use crate::shadow_doorbells::ShadowLine;
 
 /// A ring of the host: where it is and how far the device got. Indices count slots and run freely.
 #[derive(Clone, Copy, Debug, Default)]
@@ -128,6 +129,8 @@ pub struct QueuePair {
     pub waiting: VecDeque<Box<Packet>>,
     /// The next completion sends the interrupt.
     pub armed: bool,
+    /// Its doorbells in host memory.
+    pub shadow: ShadowLine,
     /// When the interrupt is sent.
     pub moderation: InterruptModeration,
     /// The interrupt that waits for more completions.

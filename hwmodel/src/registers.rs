@@ -10,6 +10,7 @@ use crate::events::{RegisterData, RegisterWrite};
 use crate::nic::Nic;
 use crate::push::window_at;
 use crate::queue::Announced;
+use crate::shadow_doorbells::{RECEIVE, TRANSMIT};
 
 /// What the model's descriptors and rings can do.
 pub(crate) const DESCRIPTOR_CAPABILITY: DescriptorCapability = DescriptorCapability::new()
@@ -71,6 +72,9 @@ impl Nic {
                 }
                 self.lines.give(Some(place));
             }
+            RegisterData::Shadow { count, epoch } => {
+                self.shadow_count(write.offset, count, epoch, write.issued_at);
+            }
         }
     }
 
@@ -78,7 +82,7 @@ impl Nic {
     pub(crate) fn register_write(&mut self, bar: Bar, offset: u32, value: u32, issued_at: Time) {
         match bar {
             Bar::Bar0 => self.bar0_write(offset, value),
-            Bar::Bar2 => self.doorbell_write(offset, value, issued_at),
+            Bar::Bar2 => self.page_write(offset, value, issued_at),
             Bar::Bar4 => {
                 if let Some(message) = self.msix.write(offset, value) {
                     self.send_message(message);
@@ -106,7 +110,7 @@ impl Nic {
             {
                 return self.counters.at(offset, self.memory.faults());
             }
-            _ => return None,
+            _ => return self.shadow.wide(offset),
         })
     }
 
@@ -126,6 +130,7 @@ impl Nic {
             .or_else(|| self.receive.scaling.read(offset))
             .or_else(|| self.psp_source_ports.read(offset))
             .or_else(|| self.life_register(offset))
+            .or_else(|| self.shadow.narrow(offset))
         {
             return Some(word);
         }
@@ -147,7 +152,9 @@ impl Nic {
                 .with_ring_slots_log2_max(RING_SLOTS_LOG2_MAX)
                 .with_vectors(self.msix.vectors() as u8)
                 .into_bits(),
-            _ if offset == bar0::DESCRIPTOR_CAPABILITY.offset => DESCRIPTOR_CAPABILITY.into_bits(),
+            _ if offset == bar0::DESCRIPTOR_CAPABILITY.offset => {
+                DESCRIPTOR_CAPABILITY.with_shadow_doorbells(self.parameters.host.shadow_doorbells).into_bits()
+            }
             _ if offset == bar0::CHAIN_CAPABILITY.offset => bar0::ChainCapability::new()
                 .with_transmit_descriptors(self.parameters.descriptors.transmit_chain as u8)
                 .with_receive_buffers(self.parameters.descriptors.receive_chain as u8)
@@ -253,6 +260,7 @@ impl Nic {
         if self.receive.scaling.write(offset, value)
             || self.psp_source_ports.write(offset, value)
             || self.life_register_write(offset, value, wide)
+            || self.shadow_register_write(offset, value, wide)
         {
             return;
         }
@@ -330,27 +338,54 @@ impl Nic {
             return;
         }
         pair.control = control;
-        if let Err(cause) = pair.enable(RING_SLOTS_LOG2_MAX) {
-            self.quarantine(queue, cause);
+        match pair.enable(RING_SLOTS_LOG2_MAX) {
+            Ok(()) => self.begin_shadow(queue),
+            Err(cause) => self.quarantine(queue, cause),
         }
     }
 
-    fn doorbell_write(&mut self, offset: u32, value: u32, issued_at: Time) {
+    /// A write to the page of a queue pair.
+    fn page_write(&mut self, offset: u32, value: u32, issued_at: Time) {
         let queue = (offset / doorbell::DOORBELL_PAGE_BYTES) as u16;
-        let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else {
+        if self.queue_epoch(queue).is_none() {
             return;
-        };
-        match offset % doorbell::DOORBELL_PAGE_BYTES {
-            at if at == doorbell::TRANSMIT_DOORBELL.offset => self.transmit_doorbell(queue, value, issued_at),
-            at if at == doorbell::RECEIVE_DOORBELL.offset => match pair.receive.doorbell(value) {
-                Ok(()) => self.fetch_receive(queue),
-                Err(cause) => self.quarantine(queue, cause),
-            },
-            at if at == doorbell::INTERRUPT_ARM.offset => pair.armed = true,
-            at => match window_at(at) {
-                Some((window, within)) => self.push_write(queue, window, within, value, issued_at),
-                None => self.reserved_accesses += 1,
-            },
+        }
+        let at = offset % doorbell::DOORBELL_PAGE_BYTES;
+        match window_at(at) {
+            Some((window, within)) => self.push_write(queue, window, within, value, issued_at),
+            None => {
+                self.doorbell_writes += 1;
+                self.doorbell(queue, at, value, issued_at);
+            }
+        }
+    }
+
+    /// A doorbell of a queue pair that is on, by its offset in the page.
+    pub(crate) fn doorbell(&mut self, queue: u16, at: u32, value: u32, issued_at: Time) {
+        let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
+        match at {
+            _ if at == doorbell::TRANSMIT_DOORBELL.offset => {
+                if pair.shadow.takes(TRANSMIT, value, pair.transmit.producer) {
+                    self.transmit_doorbell(queue, value, issued_at);
+                }
+            }
+            _ if at == doorbell::RECEIVE_DOORBELL.offset => {
+                if !pair.shadow.takes(RECEIVE, value, pair.receive.producer) {
+                    return;
+                }
+                match pair.receive.doorbell(value) {
+                    Ok(()) => self.fetch_receive(queue),
+                    Err(cause) => self.quarantine(queue, cause),
+                }
+            }
+            _ if at == doorbell::INTERRUPT_ARM.offset => {
+                pair.armed = true;
+                // The host looked at its rings after it armed, which may have been before the last completion.
+                if pair.shadow.arms(value) {
+                    self.send_queue_interrupt(queue);
+                }
+            }
+            _ => self.reserved_accesses += 1,
         }
     }
 

@@ -180,7 +180,9 @@ impl World {
 
     /// Does every event that is under way: nothing moves any more without a host, but for firmware that looks at the clock.
     pub fn drain(&self) {
-        self.0.borrow_mut().advance(Until::Idle, false);
+        let mut inner = self.0.borrow_mut();
+        inner.look_at_every_shadow();
+        inner.advance(Until::Idle, false);
     }
 
     /// Whether nothing is under way: nothing moves any more without a host, but for firmware that looks at the clock.

@@ -7,6 +7,7 @@ use crate::declare::{bits, registers};
 use crate::events::{EVENTS, SLOT_STATES};
 use crate::psp_policy::PSP_POLICY;
 use crate::rows::Block;
+use crate::shadow_doorbells::SHADOW_DOORBELLS;
 
 /// Size of BAR0 in bytes.
 pub const BAR0_BYTES: u32 = 0x1_0000;
@@ -29,6 +30,7 @@ pub const BLOCKS: &[Block] = &[
     STEERING,
     EVENTS,
     PSP_POLICY,
+    SHADOW_DOORBELLS,
     QUEUE_PAIR,
     SLOT_STATES,
 ];

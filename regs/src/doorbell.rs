@@ -27,7 +27,8 @@ registers! {
         /// Producer index of the receive ring.
         0x04 WriteOnly RECEIVE_DOORBELL: u32;
         /// Any write arms the queue pair's interrupt: the next completion of either ring sends it, once. A
-        /// driver looks at both rings again after arming and before it sleeps.
+        /// driver looks at both rings again after arming and before it sleeps. With shadow doorbells the value is the count
+        /// of armings.
         0x08 WriteOnly INTERRUPT_ARM: u32;
     }
 }

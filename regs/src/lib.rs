@@ -22,6 +22,7 @@ pub mod export;
 pub mod firmware;
 pub mod psp_policy;
 pub mod rows;
+pub mod shadow_doorbells;
 pub mod status;
 
 pub use rows::{Access, Block, Field, Record, Register, RegisterRow, Value, Word};
@@ -30,7 +31,7 @@ pub use status::Status;
 /// The version of this contract: a driver refuses a device of another major version.
 pub const CONTRACT_MAJOR: u16 = 4;
 /// Rises when registers are added and nothing that was there changes.
-pub const CONTRACT_MINOR: u16 = 0;
+pub const CONTRACT_MINOR: u16 = 1;
 
 /// PCI vendor identifier of the model: the one of QEMU's and other virtual devices, free for experiments.
 pub const PCI_VENDOR_ID: u16 = 0x1234;

@@ -7,6 +7,7 @@
 mod admin;
 mod events;
 mod rings;
+mod shadow;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -30,6 +31,7 @@ use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
 use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, INTERRUPT_ARM, RECEIVE_DOORBELL, TRANSMIT_DOORBELL};
 use cryptonic_regs::events::{EventCause, SlotState};
 use cryptonic_regs::psp_policy::PSP_EPOCH;
+use cryptonic_regs::shadow_doorbells::SHADOW_DOORBELL_CONTROL;
 use cryptonic_regs::{CONTRACT_MAJOR, Register, Value};
 
 pub const QUEUE_PAIRS: usize = 4;
@@ -75,6 +77,9 @@ pub struct Device {
     /// How many of them were used without a look at the ring.
     pub pushes_used: u32,
     pub keep_sent: bool,
+    pub shadow: shadow::Shadow,
+    /// Register reads.
+    pub reads: u32,
     pub on_admin: Hook<AdminCompletion>,
     pub on_query: Hook<SaStateReply>,
     /// The reply to an installation, and the number of the SA in its command.
@@ -106,6 +111,8 @@ pub struct Queue {
     receive_doorbell: u32,
     pub transmit_rings: u32,
     pub receive_rings: u32,
+    pub arm_rings: u32,
+    arms: u32,
     transmit_done: u32,
     unreported: u16,
     transmit_completions: u32,
@@ -198,6 +205,7 @@ impl Host for Fake {
         assert_eq!((bar, offset % 4), (Bar::Bar0, 0));
         self.now.set(self.now.get() + Time::from_nanoseconds(500).0);
         let mut device = self.device.borrow_mut();
+        device.reads += 1;
         if device.gone {
             return Ok(u32::MAX);
         }
@@ -274,6 +282,7 @@ impl Host for Fake {
         device.queues = Default::default();
         device.sas.clear();
         device.events = Default::default();
+        device.write_shadow_register(SHADOW_DOORBELL_CONTROL.offset, 0);
         device.admin_doorbell = 0;
         device.admin_done = 0;
         device.bus_master = false;
@@ -382,6 +391,7 @@ impl Device {
                     return self.write_epoch(value);
                 }
                 self.registers.insert(offset, value);
+                self.write_shadow_register(offset, value);
                 if offset == ADMIN_DOORBELL.offset {
                     self.admin_doorbell = value;
                 }
@@ -409,7 +419,10 @@ impl Device {
                         queue.receive_doorbell = value;
                         queue.receive_rings += 1;
                     }
-                    at if at == INTERRUPT_ARM.offset => queue.armed = true,
+                    at if at == INTERRUPT_ARM.offset => {
+                        queue.armed = true;
+                        queue.arm_rings += 1;
+                    }
                     at => panic!("no doorbell at {at:#x}"),
                 }
             }
@@ -465,6 +478,7 @@ impl Device {
         while !self.admin_silent && self.admin_done != self.admin_doorbell {
             self.serve_admin();
         }
+        self.look_at_shadow();
         for index in 0..QUEUE_PAIRS {
             let status = self.register(QUEUE_STATUS.instance(index as u32, QUEUE_PAIR_STRIDE));
             while status.enabled()

@@ -15,4 +15,5 @@ mod raw;
 mod receive;
 mod samples;
 mod segments;
+mod shadow_doorbells;
 mod transmit;

@@ -9,7 +9,7 @@ use cryptonic_regs::completion::{ReceiveCompletion, TransmitCompletion};
 use cryptonic_regs::descriptor::{ReceiveControl, Security, TransmitControl, TransmitExtent};
 use cryptonic_regs::doorbell::{self, PUSH_WINDOWS};
 
-const IOVA: u64 = 0x100_0000;
+pub const IOVA: u64 = 0x100_0000;
 const COMPLETIONS: usize = 0x1_0000;
 const RECEIVE_RING: usize = 0x2_0000;
 const RECEIVE_COMPLETIONS: usize = 0x3_0000;
@@ -182,8 +182,14 @@ impl Raw {
         self.world.take_sent(self.id)
     }
 
-    /// Writes receive descriptors of buffers of these sizes; the doorbell is another's business. A buffer's tag is its number.
+    /// Writes receive descriptors of buffers of these sizes and rings. A buffer's tag is its number.
     pub fn post(&mut self, buffers: &[usize]) {
+        self.post_quietly(buffers);
+        self.ring_receive(self.posted);
+    }
+
+    /// Writes them, and the doorbell is another's business.
+    pub fn post_quietly(&mut self, buffers: &[usize]) {
         for bytes in buffers {
             let at = RECEIVE_RING + (self.posted % self.slots) as usize * 16;
             let buffer = self.buffer_offset(self.posted);
@@ -192,7 +198,6 @@ impl Raw {
             self.memory.write_word(at + 8, control.into_bits()).expect("in range");
             self.posted += 1;
         }
-        self.ring_receive(self.posted);
     }
 
     pub fn ring_receive(&self, posted: u32) {

@@ -1,4 +1,4 @@
-//! What no single row says: rings, indices and phases; the forms of a transmit slot; the page of a queue pair in BAR2.
+//! What no single row says: rings, indices and phases; the forms of a transmit slot; the page of a queue pair in BAR2; shadow doorbells.
 //! Every number comes from the contract, and the places in a slot from the functions that drivers and devices use.
 
 use core::fmt::{self, Write};
@@ -12,6 +12,7 @@ use crate::descriptor::{
 };
 use crate::doorbell::{DOORBELL_PAGE_BYTES, DOORBELLS, PUSH_WINDOW_BYTES, PUSH_WINDOWS};
 use crate::events::Event;
+use crate::shadow_doorbells::{EventIndices, SHADOW_ALIGNMENT_LOG2, ShadowDoorbells};
 
 /// Bytes of one row of a slot's picture.
 const ROW_BYTES: u32 = 8;
@@ -240,6 +241,47 @@ The device uses the pushed bytes if all of the slot has arrived since the push b
 in line. Otherwise the push is a doorbell with that producer index, or nothing if the extent word is missing: a
 driver whose stores may be lost or torn rings the doorbell too.
 "
+    )
+}
+
+/// What host and device do with shadow doorbells, and in what order.
+pub(super) fn shadows(out: &mut impl Write) -> fmt::Result {
+    writeln!(
+        out,
+        "\
+A device behind which a register write is dear, because another process serves it, may take doorbells from host memory
+([`DESCRIPTOR_CAPABILITY`](#descriptor_capability) has `shadow_doorbells`). The host sets up two arrays, each aligned to
+{} bytes and with an element of {} bytes for queue pair 0, 1, 2 and so on: [`ShadowDoorbells`](#shadowdoorbells), the counts
+that it would write to the doorbells, and [`EventIndices`](#eventindices), by which the device says when it wants the
+doorbell itself. It turns them on in [`SHADOW_DOORBELL_CONTROL`](#shadow_doorbell_control), and then queue pairs. Both
+elements of a pair are zeroed before it is turned on.
+
+```text
+host, to ring                                      device, to sleep
+1. write descriptors                               1. event indices = the counts that it knows
+2. store the count (release)                       2. full fence
+3. full fence                                      3. look at the counts: one is ahead of what it knows?
+4. load the event index                               then stay awake
+5. new - event - 1 < new - old (mod 2^32)?
+   then write the doorbell, with the same count
+```
+
+Either the device sees the count in its last look, or the host sees the event index that the count passes. A device that
+is awake has its event indices behind the counts, where none passes them, and looks again and again. The rule is that of
+NVMe (NVM Express 1.3, 5.7 and B.5).
+
+- A count that the device finds has the effect of a write of its doorbell, and the same faults.
+- A count behind the one that the device knows, in memory or in a doorbell, announces nothing: a doorbell may arrive when
+  later counts were found. Behind is by less than 2^31.
+- The count of [`INTERRUPT_ARM`](#interrupt_arm) is how often the host has armed. An arming, found in memory or told by the
+  doorbell of such a pair, holds for completions since the device's last look that found none, too: if there was one, the
+  interrupt is sent at once. So a host that has armed looks at its rings behind the fence, and sleeps, without a register
+  read between. An interrupt for completions that it has seen is possible.
+- A pair that has shadow doorbells is not pushed to.
+- An element that the device cannot reach stops its queue pair (`ring_dma_fault`).
+",
+        1 << SHADOW_ALIGNMENT_LOG2,
+        ShadowDoorbells::BYTES.max(EventIndices::BYTES),
     )
 }
 

@@ -10,6 +10,7 @@ use crate::{CONTRACT_MAJOR, CONTRACT_MINOR};
 const RINGS: &str = "Rings, indices and phases";
 const SLOTS: &str = "Transmit slots";
 const PUSHES: &str = "Push windows";
+const SHADOWS: &str = "Shadow doorbells";
 const RECORDS_HEADING: &str = "Records in host memory";
 const FORMS: &str = "Forms of a word";
 const NUMBERS: &str = "Numbers";
@@ -38,6 +39,8 @@ the name of the word. A field too narrow for its name has a letter, explained un
     layouts::slots(out)?;
     writeln!(out, "## {PUSHES}\n")?;
     layouts::pushes(out)?;
+    writeln!(out, "## {SHADOWS}\n")?;
+    layouts::shadows(out)?;
     for space in SPACES {
         writeln!(out, "## {}\n\n{}\n", space.name, space.doc)?;
         space.blocks.iter().try_for_each(|one| block(out, one))?;
@@ -61,7 +64,7 @@ the name of the word. A field too narrow for its name has a letter, explained un
 /// The list of contents, with a link to each heading.
 fn contents(out: &mut impl Write) -> fmt::Result {
     writeln!(out, "## Contents\n")?;
-    for heading in [RINGS, SLOTS, PUSHES] {
+    for heading in [RINGS, SLOTS, PUSHES, SHADOWS] {
         writeln!(out, "- {}", Link(heading))?;
     }
     for space in SPACES {

@@ -11,7 +11,7 @@ pub use manual::manual;
 pub use system_verilog::system_verilog;
 
 use crate::rows::{Block, Enumeration, Field, Record, Value};
-use crate::{admin, bar0, completion, descriptor, doorbell, events, firmware, status};
+use crate::{admin, bar0, completion, descriptor, doorbell, events, firmware, shadow_doorbells, status};
 
 /// An address space and its blocks.
 pub(crate) struct Space {
@@ -46,6 +46,8 @@ pub(crate) const RECORDS: &[Record] = &[
     admin::StatisticsReply::ROW,
     admin::CapabilityReply::ROW,
     events::Event::ROW,
+    shadow_doorbells::ShadowDoorbells::ROW,
+    shadow_doorbells::EventIndices::ROW,
 ];
 
 /// The forms of a word that its record holds as plain bits.
