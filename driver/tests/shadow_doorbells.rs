@@ -42,7 +42,7 @@ fn send(queue: &mut QueuePair, count: u8) {
             TransmitPacket::new(buffer, Protection::Clear, number.into())
         })
         .collect();
-    assert_eq!(queue.transmit(&mut batch).unwrap(), count.into());
+    assert_eq!(queue.transmit(&mut batch).unwrap(), usize::from(count));
 }
 
 /// Takes what is there and gives the buffers back.
@@ -78,7 +78,7 @@ fn a_device_that_is_awake_is_told_everything_and_no_register_is_touched() {
         frames += take(&mut queue);
     }
     // Then they came, without a register write or read
-    assert_eq!(frames, (0..100).map(|round| 1 + round % 8).sum());
+    assert_eq!(frames, (0..100).map(|round| 1 + round % 8).sum::<usize>());
     assert_eq!(rung(&fake), before);
     assert_eq!(fake.device.borrow().reads, reads);
     assert_eq!(queue.statistics().doorbells, 0);

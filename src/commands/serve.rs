@@ -22,6 +22,9 @@ use crate::parser::ParserChoice;
 /// How long the server sleeps at most; an interrupt, the clock of firmware and a second client wait no longer.
 const SLEEP: Duration = Duration::from_millis(10);
 
+/// How long the server looks at shadow doorbells in vain before it sleeps. Waking it costs its driver a message, and the
+/// machine a switch of processes: some ten microseconds.
+const AWAKE: Duration = Duration::from_micros(100);
 /// Frames that are taken from the cable before the NIC moves on.
 const FRAMES_AT_ONCE: usize = 64;
 
@@ -32,6 +35,15 @@ enum Clock {
     Free,
     /// As on the wall, or behind it where the model is slower than the NIC would be
     Wall,
+}
+
+/// How a driver tells of descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Doorbells {
+    /// In memory, as long as the server is awake; the device offers it
+    Shadow,
+    /// By a message each; the device offers nothing else
+    Trapped,
 }
 
 /// Arguments of `serve`.
@@ -49,6 +61,9 @@ pub(crate) struct ServeArguments {
     /// A socket for tests, which do what no driver can: put frames on the line, crash firmware
     #[arg(long, value_name = "PATH")]
     control: Option<PathBuf>,
+    /// How a driver tells of descriptors
+    #[arg(long, value_enum, default_value = "shadow")]
+    doorbells: Doorbells,
     /// End when the first client is gone
     #[arg(long)]
     once: bool,
@@ -78,8 +93,9 @@ struct Counts {
 
 /// Serves until it is interrupted.
 pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
-    let parameters: Parameters =
+    let mut parameters: Parameters =
         device::parameters(&arguments.preset, arguments.config.as_deref(), &arguments.settings)?;
+    parameters.host.shadow_doorbells = arguments.doorbells == Doorbells::Shadow;
     let world = World::new(arguments.seed);
     let parser = arguments.parser.parser(&parameters)?;
     let nic =
@@ -97,8 +113,10 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
 
     let started = Instant::now();
     let mut counts = Counts::default();
+    let mut last_busy = started;
     while !interrupt.came() {
-        let busy = server.serve(|notice| tell(&notice, &mut counts));
+        let served = server.serve(|notice| tell(&notice, &mut counts));
+        let busy = world.poll_shadow_doorbells(nic) || served;
         let due = Time::from_nanoseconds(started.elapsed().as_nanos() as u64);
         let mut arrived = 0;
         while arrived < FRAMES_AT_ONCE
@@ -123,7 +141,12 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
         if arguments.once && counts.clients > 0 && !server.attached() {
             break;
         }
-        if !busy && !asked && arrived == 0 {
+        if busy || asked || arrived > 0 {
+            last_busy = Instant::now();
+        } else if server.attached() && parameters.host.shadow_doorbells && last_busy.elapsed() < AWAKE {
+            // The driver may want this core.
+            std::thread::yield_now();
+        } else if world.arm_shadow_doorbells(nic) {
             let until = world.next_event().map_or(Time::NEVER, |time| time.since(due));
             sleep(&server, &link, control.as_ref(), until)?;
         }
