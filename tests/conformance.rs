@@ -6,6 +6,9 @@
 //! book, judged by Project Wycheproof. A case is one form in one mode between one pair of families; it runs through all sizes
 //! and descriptor formats.
 //!
+//! A device of this machine that vfio-pci has is a backend too: `CRYPTONIC_VFIO=0000:03:00.0` runs what needs the driver's
+//! calls alone, with a reason for each case that is skipped.
+//!
 //! `cargo test --test conformance -- --list` names the cases; `CRYPTONIC_LONG=1` runs each form with every kind of header
 //! around it.
 
@@ -31,13 +34,26 @@ mod textbook;
 mod witness;
 
 use bench::Backend;
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 type Trials = Vec<Trial>;
 
-/// A case that fails by panicking.
+/// A case that fails by panicking, and needs more than a driver can do.
 fn trial(backend: Backend, name: impl AsRef<str>, run: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::test(format!("{}: {}", backend.name(), name.as_ref()), move || {
+    Trial::ignorable_test(format!("{}: {}", backend.name(), name.as_ref()), move || {
+        match backend.lacks_lab() {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => {
+                run();
+                Ok(Completion::Completed)
+            }
+        }
+    })
+}
+
+/// A case that fails by panicking, and needs a driver alone.
+fn bare_trial(backend: Backend, name: &str, run: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(format!("{}: {name}", backend.name()), move || {
         run();
         Ok(())
     })
@@ -52,11 +68,21 @@ fn main() {
         textbook::the_book_is_right();
         Ok(())
     })];
-    for backend in Backend::ALL {
+    for backend in [Backend::InProcess, Backend::VfioUser] {
         rules::trials(&mut trials, backend);
         esp::trials(&mut trials, backend);
         psp::trials(&mut trials, backend);
         segments::trials(&mut trials, backend);
     }
-    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+    rules::trials(&mut trials, Backend::VfioUserTrapped);
+    let mut arguments = Arguments::from_args();
+    if std::env::var_os(bench::VFIO).is_some() {
+        rules::trials(&mut trials, Backend::Vfio);
+        esp::trials(&mut trials, Backend::Vfio);
+        psp::trials(&mut trials, Backend::Vfio);
+        segments::trials(&mut trials, Backend::Vfio);
+        // Every case takes the same functions.
+        arguments.test_threads = Some(1);
+    }
+    libtest_mimic::run(&arguments, trials).exit();
 }

@@ -101,7 +101,7 @@ impl World {
         let mut inner = self.0.borrow_mut();
         let index = inner.nics.len();
         let serial = index as u64 + 1;
-        let seed = inner.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(serial);
+        let seed = nic_seed(inner.seed, serial);
         let nic = Nic::new(parameters, parser, serial, seed);
         inner.pool.grow(parameters.capacity.frame_bytes as usize + GROWTH_BYTES);
         inner.next.push(nic.events.next());
@@ -141,6 +141,26 @@ impl World {
     /// The host side of a NIC.
     pub fn host(&self, nic: NicId) -> Box<dyn Host> {
         Box::new(InProcess::new(self.clone(), nic))
+    }
+
+    /// Turns a NIC off and on: nothing of what it knew is left, and its parser is the model's. What its host mapped for it
+    /// stays mapped.
+    pub fn power_cycle(&self, nic: NicId) {
+        let mut inner = self.0.borrow_mut();
+        let (now, seed) = (inner.now, inner.seed);
+        let old = &mut inner.nics[nic.0];
+        let memory = std::mem::take(&mut old.memory);
+        let recorded = old.drops.is_some();
+        let mut new =
+            Nic::new(&old.parameters.clone(), Parser::Model, old.serial, nic_seed(seed, old.serial));
+        new.memory = memory;
+        new.memory.bus_master = false;
+        new.drops = recorded.then(Vec::new);
+        new.now = now;
+        new.boot_firmware(now);
+        inner.nics[nic.0] = new;
+        inner.hosts[nic.0].interrupts.fill(false);
+        inner.refresh(nic.0);
     }
 
     /// Puts a frame on the line towards a NIC, as if its last bit arrived now.
@@ -328,6 +348,11 @@ impl World {
         inner.nics[nic.0].boot_firmware(now);
         inner.refresh(nic.0);
     }
+}
+
+/// What chance in a NIC begins with.
+fn nic_seed(world: u64, serial: u64) -> u64 {
+    world.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(serial)
 }
 
 /// How far events are done.

@@ -1,18 +1,24 @@
 //! What a case runs against: devices behind one of the backends, and a laboratory around each, which does what no driver
 //! can. A case sees the driver's API and [`Lab`], and never what is behind them.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cryptonic_driver::backend::vfio::Vfio;
 use cryptonic_driver::backend::vfio_user::VfioUser;
 use cryptonic_driver::{Nic, OpenOptions, Status, Time};
 use cryptonic_hwmodel::{NicId, Parameters, World};
 use cryptonic_pci::Host;
+use cryptonic_pci::sysfs::Address;
 use serde_json::{Value, json};
 
+/// The variable with the addresses of functions.
+pub const VFIO: &str = "CRYPTONIC_VFIO";
 /// How long a server of these tests may take, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -21,30 +27,42 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub enum Backend {
     /// The model in this process.
     InProcess,
-    /// The model in a process of its own for each device.
+    /// The model in a process of its own for each device; doorbells are rung in memory.
     VfioUser,
+    /// The same, with a message for each doorbell.
+    VfioUserTrapped,
+    /// PCI functions of this machine, by vfio-pci: `CRYPTONIC_VFIO` has their addresses. Behind each may stand a serial line
+    /// to the control socket of the model behind it, as in `0000:00:05.0=/dev/ttyS1,0000:00:06.0=/dev/ttyS2`.
+    Vfio,
 }
 
 impl Backend {
-    /// Every backend there is on this machine.
-    pub const ALL: [Backend; 2] = [Backend::InProcess, Backend::VfioUser];
-
     pub fn name(self) -> &'static str {
         match self {
             Backend::InProcess => "in-process",
             Backend::VfioUser => "vfio-user",
+            Backend::VfioUserTrapped => "vfio-user, trapped",
+            Backend::Vfio => "vfio",
         }
+    }
+
+    /// Why a case that needs a [`Lab`] cannot run.
+    pub fn lacks_lab(self) -> Option<&'static str> {
+        let bare = self == Backend::Vfio && std::env::var(VFIO).is_ok_and(|places| !places.contains('='));
+        bare.then_some("it puts frames on the line and looks at them, for which this device has no control")
     }
 
     /// Devices that nothing joins, as they are after power-on.
     pub fn devices(self, count: usize) -> Vec<Device> {
-        match self {
-            Backend::InProcess => {
-                let world = World::new(1);
-                (0..count).map(|_| Device::in_process(&world, &Parameters::default())).collect()
-            }
-            Backend::VfioUser => (0..count).map(|_| Device::served()).collect(),
-        }
+        let world = World::new(1);
+        (0..count)
+            .map(|index| match self {
+                Backend::InProcess => Device::in_process(&world, &Parameters::default()),
+                Backend::VfioUser => Device::served(Server::start("shadow")),
+                Backend::VfioUserTrapped => Device::served(Server::start("trapped")),
+                Backend::Vfio => Device::bound(index),
+            })
+            .collect()
     }
 }
 
@@ -62,9 +80,22 @@ impl Device {
         Device { host: world.host(id), lab: Lab::InProcess(world.clone(), id) }
     }
 
-    fn served() -> Device {
-        let server = Server::start();
+    fn served(server: Server) -> Device {
         Device { host: server.attach(), lab: Lab::Server(server) }
+    }
+
+    fn bound(index: usize) -> Device {
+        let places = std::env::var(VFIO).expect("CRYPTONIC_VFIO has the addresses");
+        let place = places.split(',').nth(index).expect("as many addresses");
+        let (address, control) = place.split_once('=').map_or((place, None), |(at, line)| (at, Some(line)));
+        let control = control.map(|line| {
+            let file = File::options().read(true).write(true).open(line).expect("a serial line");
+            let mut control = Control(BufReader::new(file));
+            control.ask(json!({ "do": "power" }));
+            control
+        });
+        let bound = Bound { address: address.parse().expect("an address"), control };
+        Device { host: bound.open(), lab: Lab::Bound(bound) }
     }
 
     /// The driver's view of it.
@@ -81,6 +112,7 @@ impl Device {
 pub enum Lab {
     InProcess(World, NicId),
     Server(Server),
+    Bound(Bound),
 }
 
 impl Lab {
@@ -88,7 +120,8 @@ impl Lab {
     pub fn settle(&mut self) {
         match self {
             Lab::InProcess(world, _) => world.drain(),
-            Lab::Server(_) => drop(self.ask(json!({ "do": "settle" }))),
+            Lab::Bound(Bound { control: None, .. }) => {}
+            _ => drop(self.ask(json!({ "do": "settle" }))),
         }
     }
 
@@ -99,7 +132,7 @@ impl Lab {
                 world.inject(*id, frame);
                 world.drain();
             }
-            Lab::Server(_) => drop(self.ask(json!({ "do": "inject", "frame": hex::encode(frame) }))),
+            _ => drop(self.ask(json!({ "do": "inject", "frame": hex::encode(frame) }))),
         }
     }
 
@@ -107,7 +140,8 @@ impl Lab {
     pub fn take_sent(&mut self) -> Vec<Vec<u8>> {
         match self {
             Lab::InProcess(world, id) => world.take_sent(*id),
-            Lab::Server(_) => list(&self.ask(json!({ "do": "sent" })), "frames", |frame| {
+            Lab::Bound(Bound { control: None, .. }) => vec![],
+            _ => list(&self.ask(json!({ "do": "sent" })), "frames", |frame| {
                 hex::decode(frame.as_str().expect("text")).expect("hexadecimal")
             }),
         }
@@ -117,7 +151,7 @@ impl Lab {
     pub fn take_drops(&mut self) -> Vec<Status> {
         match self {
             Lab::InProcess(world, id) => world.take_drops(*id),
-            Lab::Server(_) => list(&self.ask(json!({ "do": "drops" })), "drops", |number| {
+            _ => list(&self.ask(json!({ "do": "drops" })), "drops", |number| {
                 let number = number.as_u64().and_then(|number| number.try_into().ok()).expect("a number");
                 Status::of_number(number).expect("a status")
             }),
@@ -128,7 +162,7 @@ impl Lab {
     pub fn restart_firmware(&mut self) {
         match self {
             Lab::InProcess(world, id) => world.restart_firmware(*id),
-            Lab::Server(_) => drop(self.ask(json!({ "do": "firmware", "what": "restart" }))),
+            _ => drop(self.ask(json!({ "do": "firmware", "what": "restart" }))),
         }
     }
 
@@ -136,7 +170,7 @@ impl Lab {
     pub fn stop_firmware(&mut self) {
         match self {
             Lab::InProcess(world, id) => world.stop_firmware(*id),
-            Lab::Server(_) => drop(self.ask(json!({ "do": "firmware", "what": "stop" }))),
+            _ => drop(self.ask(json!({ "do": "firmware", "what": "stop" }))),
         }
     }
 
@@ -145,7 +179,7 @@ impl Lab {
     pub fn search(&mut self, inverted: &[u8]) -> u64 {
         match self {
             Lab::InProcess(..) => cryptonic::memory_search::count(inverted).expect("Linux") as u64,
-            Lab::Server(_) => {
+            _ => {
                 let answer = self.ask(json!({ "do": "search", "inverted": hex::encode(inverted) }));
                 answer["found"].as_u64().expect("a number")
             }
@@ -156,7 +190,7 @@ impl Lab {
     pub fn reserved_accesses(&mut self) -> u64 {
         match self {
             Lab::InProcess(world, id) => world.reserved_accesses(*id),
-            Lab::Server(_) => self.ask(json!({ "do": "registers" }))["reserved"].as_u64().expect("a number"),
+            _ => self.ask(json!({ "do": "registers" }))["reserved"].as_u64().expect("a number"),
         }
     }
 
@@ -165,6 +199,7 @@ impl Lab {
         match self {
             Lab::InProcess(world, id) => world.host(*id),
             Lab::Server(server) => server.attach(),
+            Lab::Bound(bound) => bound.open(),
         }
     }
 
@@ -172,13 +207,16 @@ impl Lab {
     pub fn patience(&self) -> Time {
         match self {
             Lab::InProcess(..) => Time::from_milliseconds(1),
-            Lab::Server(_) => Time::from_milliseconds(5_000),
+            _ => Time::from_milliseconds(5_000),
         }
     }
 
     fn ask(&mut self, question: Value) -> Value {
-        let Lab::Server(server) = self else { panic!("no server to ask") };
-        server.control.ask(question)
+        match self {
+            Lab::Server(server) => server.control.ask(question),
+            Lab::Bound(Bound { control: Some(control), .. }) => control.ask(question),
+            Lab::InProcess(..) | Lab::Bound(_) => panic!("nobody to ask"),
+        }
     }
 }
 
@@ -195,11 +233,11 @@ pub struct Server {
 }
 
 impl Server {
-    fn start() -> Server {
+    fn start(doorbells: &str) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
         let (socket, control) = (folder.path().join("device"), folder.path().join("control"));
         let child = Command::new(env!("CARGO_BIN_EXE_cryptonic"))
-            .args(["serve", "--socket"])
+            .args(["serve", "--doorbells", doorbells, "--socket"])
             .arg(&socket)
             .arg("--control")
             .arg(&control)
@@ -223,8 +261,20 @@ impl Drop for Server {
     }
 }
 
-/// The control socket of a server.
-struct Control(BufReader<UnixStream>);
+/// A function that vfio-pci has, and the control of the model behind it.
+pub struct Bound {
+    address: Address,
+    control: Option<Control>,
+}
+
+impl Bound {
+    fn open(&self) -> Box<dyn Host> {
+        Box::new(Vfio::open(self.address).expect("a function that is bound to vfio-pci"))
+    }
+}
+
+/// The control socket of a server, or a serial line that leads there.
+struct Control(BufReader<File>);
 
 impl Control {
     /// Connects as soon as the server is there.
@@ -232,7 +282,7 @@ impl Control {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match UnixStream::connect(path) {
-                Ok(stream) => return Control(BufReader::new(stream)),
+                Ok(stream) => return Control(BufReader::new(File::from(OwnedFd::from(stream)))),
                 Err(error) if Instant::now() > deadline => panic!("{}: {error}", path.display()),
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }

@@ -7,6 +7,7 @@
 //! {"do": "sent"}                                   {"frames": [...]}: those that left since the last call
 //! {"do": "drops"}                                  {"drops": [status numbers]}: why frames were dropped, since the last call
 //! {"do": "firmware", "what": "restart" | "stop"}   it crashes and starts anew, or it stalls
+//! {"do": "power"}                                  the NIC is turned off and on
 //! {"do": "search", "inverted": "cf..."}            {"found": n}: places in the server's own memory with these bytes inverted
 //! {"do": "registers"}                              {"reserved": n}: accesses that no register answered
 //! ```
@@ -127,6 +128,11 @@ impl Control {
                     Some("stop") => world.stop_firmware(nic),
                     _ => return Err("what is restart or stop".to_owned()),
                 }
+                Ok(json!({}))
+            }
+            "power" => {
+                world.power_cycle(nic);
+                self.sent.clear();
                 Ok(json!({}))
             }
             "search" => {
