@@ -38,6 +38,8 @@ enum Command {
     Run(commands::run::RunArguments),
     /// Push a capture's packets through driver and NIC, and write what comes out
     Pcap(commands::pcap::PcapArguments),
+    /// Be an IPsec or PSP gateway: the NIC between two links
+    Gateway(commands::gateway::GatewayArguments),
     /// Measure bare AES-GCM and the whole path on the same packets
     Bench(commands::bench::BenchArguments),
     /// Run the RTL against the model in lockstep
@@ -119,6 +121,7 @@ fn run(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Run(arguments) => commands::run::run(&arguments, json),
         Command::Pcap(arguments) => commands::pcap::run(&arguments, json),
+        Command::Gateway(arguments) => commands::gateway::run(&arguments, json),
         Command::Bench(arguments) => commands::bench::run(&arguments, json),
         Command::Cosim(arguments) => commands::cosim::run(&arguments, json),
         Command::Experiment(experiment) => commands::experiment::run(&experiment, json),

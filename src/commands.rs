@@ -5,6 +5,7 @@ pub(crate) mod bind;
 pub(crate) mod cosim;
 pub(crate) mod experiment;
 pub(crate) mod gate;
+pub(crate) mod gateway;
 pub(crate) mod info;
 pub(crate) mod pcap;
 mod protections;

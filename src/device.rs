@@ -105,6 +105,11 @@ impl Wire {
         self.world.drain();
     }
 
+    /// Lets time pass up to `time` since the device was opened; it has no effect where the device is ahead.
+    pub fn pass_time(&self, time: Time) {
+        self.world.pass_time(time);
+    }
+
     /// Takes the frames that left since the last call.
     pub fn take_sent(&self) -> Vec<Vec<u8>> {
         self.world.take_sent(self.id)

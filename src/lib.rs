@@ -13,10 +13,12 @@ mod flow;
 pub mod link;
 #[cfg(target_os = "linux")]
 pub mod memory_search;
+mod neighbours;
 mod output;
 mod parser;
 mod report;
 mod sa_file;
+mod signals;
 mod toml_reader;
 mod workload;
 

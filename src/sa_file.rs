@@ -3,6 +3,7 @@
 //! The file is checked whole: an unknown key, a wrong length, a duplicate SA or a key whose feature does not
 //! exist yet is an error with file and line. Keys are zeroised when dropped and never shown.
 
+mod change;
 mod esp;
 mod lifetime;
 mod outer;
@@ -23,7 +24,7 @@ use zeroize::Zeroizing;
 pub(crate) use esp::{CIPHERS, Esp, is_gmac};
 pub(crate) use lifetime::SaLifetime;
 pub(crate) use psp::{Psp, PspSa, Receive};
-pub(crate) use selector::Selector;
+pub(crate) use selector::{Prefix, Selector};
 
 use crate::error::{Error, Result};
 use crate::toml_reader::{Item, Source, Table};
@@ -106,6 +107,16 @@ impl Protocol {
 }
 
 impl Sa {
+    /// Its place and its name, for messages.
+    pub(crate) fn full_place(&self) -> String {
+        format!("{}: sa \"{}\"", self.place, self.name)
+    }
+
+    /// What no two SAs of a file share.
+    pub(crate) fn identity(&self) -> (Direction, &'static str, u32, Option<IpAddr>) {
+        (self.direction, self.protocol.name(), self.spi, self.destination())
+    }
+
     /// Its mode.
     pub(crate) fn mode(&self) -> Mode {
         match &self.protocol {
@@ -134,7 +145,8 @@ impl SaFile {
         SaFile::parse(&Source::read(path)?)
     }
 
-    fn parse(source: &Source) -> Result<SaFile> {
+    /// Checks a file that was read.
+    pub(crate) fn parse(source: &Source) -> Result<SaFile> {
         source.parse(|root| {
             let default = root
                 .take("default")
@@ -264,11 +276,10 @@ fn note_if_idle(item: &Item<'_>, idle: bool, where_idle: &str, notes: &mut Vec<S
 }
 
 fn refuse_duplicates(sas: &[Sa]) -> Result<()> {
-    let mut seen: HashMap<(Direction, &str, u32, Option<IpAddr>), &Sa> = HashMap::new();
+    let mut seen: HashMap<_, &Sa> = HashMap::new();
     let mut keys: HashMap<(&[u8], &[u8]), &Sa> = HashMap::new();
     for sa in sas {
-        let identity = (sa.direction, sa.protocol.name(), sa.spi, sa.destination());
-        if let Some(first) = seen.insert(identity, sa) {
+        if let Some(first) = seen.insert(sa.identity(), sa) {
             let message = format!(
                 "sa \"{}\": an SA with this direction, protocol, SPI and destination exists: \"{}\" at {}",
                 sa.name, first.name, first.place

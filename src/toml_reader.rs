@@ -33,6 +33,11 @@ impl Source {
         Source { name: name.to_owned(), text: Zeroizing::new(text) }
     }
 
+    /// The text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Reads the document with `read`, which takes the keys it knows.
     pub(crate) fn parse<T>(&self, read: impl FnOnce(&mut Table<'_>) -> Result<T>) -> Result<T> {
         let root = DeTable::parse(&self.text).map_err(|error| {

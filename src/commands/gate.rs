@@ -1,20 +1,25 @@
-//! What `pcap` does with one packet: which SA takes it, and its way through driver and NIC.
+//! What the NIC does with one packet of `pcap` or `gateway`: which SA takes it, and its way through driver and NIC.
+
+mod install;
+mod replace;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use cryptonic_driver::{
-    Nic, Protection, PspDeviceKeys, PspSaConfiguration, PspTransmit, QueueError, QueuePair, QueuePairOptions,
-    ReceivedProtocol, SaConfiguration, SaHandle, Salt, SecretKey, Status, TransmitPacket,
+    Protection, QueueError, QueuePair, ReceivedProtocol, SaState, Status, TransmitPacket,
 };
 use cryptonic_hwmodel::Parameters;
-use cryptonic_regs::admin::{Direction, Mode};
+use cryptonic_hwmodel::rx_parse::verdict;
+use cryptonic_pci::Time;
+use cryptonic_regs::admin::Direction;
 use cryptonic_regs::events::SlotState;
 use cryptonic_wire::ethernet;
 use cryptonic_wire::packet::{self, Plain, UdpPorts};
 
-use crate::device::{self, DeviceName, Wire};
-use crate::error::{Error, Result};
-use crate::sa_file::{DefaultAction, Esp, PSP_UDP_PORT, Protocol, PspSa, Receive, Sa, SaFile};
+use crate::device::{DeviceName, Wire};
+use crate::error::Result;
+use crate::sa_file::{DefaultAction, PSP_UDP_PORT, Protocol, Sa, SaFile};
+use install::{Installed, Station, Stations, device_error};
 
 /// The largest frame that a NIC can be asked for.
 const FRAME_BYTES: u64 = 16_383;
@@ -46,42 +51,37 @@ pub(crate) const PASSED: &str = "passed";
 /// No SA took the packet, and `default` is `drop`.
 pub(crate) const DROPPED_BY_DEFAULT: &str = "dropped_by_default";
 
-/// A NIC with its queue pair and its wire side.
-struct Station {
-    nic: Nic,
-    queue: QueuePair,
-    wire: Wire,
-}
-
-/// An SA of the file as it is installed.
-struct Installed {
-    station: usize,
-    /// None for an inbound SA.
-    protection: Option<Protection>,
-    progress: Progress,
-}
-
-/// What an installed SA counts.
-struct Progress {
-    /// Its slot; none for a key that travels in descriptors.
-    handle: Option<SaHandle>,
-    /// PSP: the next IV, if the file gave one.
-    iv: Option<u64>,
-}
-
 /// The SAs of a file, installed and ready.
-pub(crate) struct Gate<'a> {
-    file: &'a SaFile,
-    stations: Vec<Station>,
+pub(crate) struct Gate {
+    file: SaFile,
+    stations: Stations,
     /// The queue pair of the first NIC whose packets leave in clear, if any may.
     clear: Option<QueuePair>,
+    /// One for each SA of the file, in its order.
     installed: Vec<Installed>,
+    rules: Rules,
+}
+
+/// What the file says of packets in general.
+struct Rules {
     ports: UdpPorts,
     receives_psp: bool,
     /// Whether anything is opened.
     receives: bool,
     /// Whether an inbound SA says what must not come in clear.
     refuses: bool,
+}
+
+impl Rules {
+    fn of(file: &SaFile, receives_psp: bool) -> Rules {
+        let mut inbound = file.sas.iter().filter(|sa| sa.direction == Direction::In);
+        Rules {
+            ports: UdpPorts { psp: PSP_UDP_PORT, esp: file.esp_udp_port.unwrap_or(0) },
+            receives_psp,
+            receives: receives_psp || inbound.clone().next().is_some(),
+            refuses: inbound.any(|sa| !sa.selector.is_all()),
+        }
+    }
 }
 
 /// Where an SA got to.
@@ -95,47 +95,32 @@ pub(crate) struct Advanced {
     pub(crate) life: Option<(u64, SlotState)>,
 }
 
-impl<'a> Gate<'a> {
+impl Gate {
     /// Opens the device and installs every SA.
-    pub(crate) fn new(name: &DeviceName, file: &'a SaFile, seed: u64) -> Result<Gate<'a>> {
+    pub(crate) fn new(name: &DeviceName, file: SaFile, seed: u64) -> Result<Gate> {
         let mut parameters = Parameters::default();
         parameters.capacity.frame_bytes = FRAME_BYTES;
-        // Half of the slots are of either kind, and each SA may be of the same.
+        // Half of the slots are of either kind, and each SA may be of the same; those of a file that takes the place of this
+        // one come beside them.
         parameters.capacity.sa_packet_slots_percent = 50;
-        parameters.capacity.sa_slots = parameters.capacity.sa_slots.max(2 * file.sas.len() as u64);
-        let station = |number: u64| Station::open(name, &parameters, seed.wrapping_add(number));
-        let mut first = station(0)?;
-        let receives_psp = first.receive_psp(file)?;
-        let ports = UdpPorts { psp: PSP_UDP_PORT, esp: file.esp_udp_port.unwrap_or(0) };
-        if first.nic.information().capabilities.protocol.udp_encapsulation() {
-            first.nic.set_esp_udp_port(file.esp_udp_port).map_err(device_error)?;
-        }
-        let clear = match file.default {
-            DefaultAction::Pass => Some(first.queue_pair(true)?),
-            DefaultAction::Drop => None,
-        };
-        let mut stations = vec![first];
-        let mut installed = Vec::with_capacity(file.sas.len());
-        for (index, sa) in file.sas.iter().enumerate() {
-            let place = format!("{}: sa \"{}\"", sa.place, sa.name);
-            let mut at = 0;
-            if let Protocol::Psp(PspSa { iv: Some(iv), .. }) = sa.protocol {
-                // IVs are of a device, not of an SA: an SA whose IVs are given has a device of its own.
-                let mut own = station(index as u64 + 1)?;
-                own.nic.psp_test_iv_load(iv).map_err(refused(&place))?;
-                at = stations.len();
-                stations.push(own);
-            }
-            let (protection, progress) = stations[at].install(sa, index as u32 + 1, &place)?;
-            installed.push(Installed { station: at, protection, progress });
-        }
-        for station in &stations {
-            station.wire.settle();
-        }
-        let mut inbound = file.sas.iter().filter(|sa| sa.direction == Direction::In);
-        let receives = receives_psp || inbound.clone().next().is_some();
-        let refuses = inbound.any(|sa| !sa.selector.is_all());
-        Ok(Gate { file, stations, clear, installed, ports, receives_psp, receives, refuses })
+        parameters.capacity.sa_slots = parameters.capacity.sa_slots.max(4 * file.sas.len() as u64);
+        let mut stations = Stations::open(name, parameters, seed)?;
+        let receives_psp = stations.first().receive_psp(&file)?;
+        let mut clear = None;
+        stations.follow(&file, &mut clear)?;
+        let installed = file.sas.iter().map(|sa| stations.install(sa)).collect::<Result<_>>()?;
+        stations.settle();
+        Ok(Gate { rules: Rules::of(&file, receives_psp), file, stations, clear, installed })
+    }
+
+    /// The SAs.
+    pub(crate) fn file(&self) -> &SaFile {
+        &self.file
+    }
+
+    /// Lets the clock of a device that has been idle come up to `time`.
+    pub(crate) fn pass_time(&self, time: Time) {
+        self.stations.pass_time(time);
     }
 
     /// Takes one Ethernet frame through. More VLAN tags than the NIC knows go around it: they are put back.
@@ -156,11 +141,9 @@ impl<'a> Gate<'a> {
         })
     }
 
+    /// A frame whose direction its SAs tell: it is opened if an inbound one takes it, else protected if an outbound one does.
     fn push_known(&mut self, frame: &[u8]) -> Result<Outcome> {
-        let received = packet::parse_receive(frame, self.ports);
-        let protected = received
-            .as_ref()
-            .is_ok_and(|parsed| matches!(parsed.protocol, packet::Protocol::Esp | packet::Protocol::Psp));
+        let received = packet::parse_receive(frame, self.rules.ports);
         if let Ok(parsed) = &received
             && self.opens(parsed)
         {
@@ -170,28 +153,60 @@ impl<'a> Gate<'a> {
             // Whether an SA is due cannot be told from a broken frame, so it does not pass. The NIC says why.
             return self.enter(frame, true);
         };
-        let outbound = |sa: &Sa| sa.direction == Direction::Out && sa.selector.matches(&plain);
-        if let Some(index) = self.file.sas.iter().position(outbound) {
+        if let Some(index) = self.outbound(&plain) {
             return self.protect(index, frame);
         }
-        if received.is_err() && self.receives {
+        if received.is_err() && self.rules.receives {
             return self.enter(frame, true);
         }
         // A packet that is protected for somebody else is not taken for clear, unless it is one that an SA is due for.
         let inbound =
             |sa: &Sa| sa.direction == Direction::In && !sa.selector.is_all() && sa.selector.matches(&plain);
-        let enters = self.receives && (!protected || self.file.sas.iter().any(inbound));
-        let too_long = frame.len() as u64 > FRAME_BYTES && !self.refuses;
+        let protected = received.as_ref().is_ok_and(is_protected);
+        let enters = self.rules.receives && (!protected || self.file.sas.iter().any(inbound));
+        let too_long = frame.len() as u64 > FRAME_BYTES && !self.rules.refuses;
         let outcome = match self.file.default {
             _ if enters && !too_long => self.enter(frame, false)?,
             DefaultAction::Pass if too_long => Outcome::Unchanged(PASSED),
             DefaultAction::Pass => self.leave_in_clear(frame)?,
             DefaultAction::Drop => Outcome::Dropped(DROPPED_BY_DEFAULT),
         };
-        Ok(match (self.file.default, outcome) {
+        Ok(self.by_default(outcome))
+    }
+
+    /// A frame that leaves: it is protected by the first outbound SA that takes it, else `default` says.
+    pub(crate) fn push_out(&mut self, frame: &[u8]) -> Result<Outcome> {
+        match packet::parse_transmit(frame) {
+            Err(malformed) => Ok(Outcome::Dropped(verdict(malformed).name())),
+            Ok(plain) => match (self.outbound(&plain), self.file.default) {
+                (Some(index), _) => self.protect(index, frame),
+                (None, DefaultAction::Pass) => self.leave_in_clear(frame),
+                (None, DefaultAction::Drop) => Ok(Outcome::Dropped(DROPPED_BY_DEFAULT)),
+            },
+        }
+    }
+
+    /// A frame that comes in: it is opened if it is protected, else `default` says, and the selectors of inbound SAs.
+    pub(crate) fn push_in(&mut self, frame: &[u8]) -> Result<Outcome> {
+        // What is broken, or protected by an SA that is not here, does not come in; the NIC says why.
+        let protected =
+            packet::parse_receive(frame, self.rules.ports).map_or(true, |parsed| is_protected(&parsed));
+        let outcome = self.enter(frame, protected)?;
+        Ok(self.by_default(outcome))
+    }
+
+    /// The first outbound SA that takes a packet.
+    fn outbound(&self, plain: &Plain) -> Option<usize> {
+        let takes = |sa: &Sa| sa.direction == Direction::Out && sa.selector.matches(plain);
+        self.file.sas.iter().position(takes)
+    }
+
+    /// What the file lets become of a packet that no SA took.
+    fn by_default(&self, outcome: Outcome) -> Outcome {
+        match (self.file.default, outcome) {
             (DefaultAction::Drop, Outcome::Unchanged(_)) => Outcome::Dropped(DROPPED_BY_DEFAULT),
             (_, outcome) => outcome,
-        })
+        }
     }
 
     /// Whether an `in` SA, or PSP, takes a packet.
@@ -201,7 +216,7 @@ impl<'a> Gate<'a> {
             | packet::Protocol::NatKeepalive
             | packet::Protocol::Wespv2
             | packet::Protocol::Eesp => false,
-            packet::Protocol::Psp => self.receives_psp,
+            packet::Protocol::Psp => self.rules.receives_psp,
             packet::Protocol::Esp => {
                 let (_, destination) = addresses(&parsed.plain);
                 self.file.sas.iter().any(|sa| {
@@ -219,7 +234,7 @@ impl<'a> Gate<'a> {
     fn protect(&mut self, index: usize, frame: &[u8]) -> Result<Outcome> {
         let Installed { station, protection, progress } = &mut self.installed[index];
         let Some(protection) = *protection else { return Ok(Outcome::Lost) };
-        let Station { queue, wire, .. } = &mut self.stations[*station];
+        let Station { queue, wire, .. } = &mut self.stations.list[*station];
         let Sent { status, sequence, frames } = send(queue, wire, protection, frame)?;
         if status != Some(Status::Ok) {
             // Whatever came out with it is not ours to write.
@@ -239,7 +254,7 @@ impl<'a> Gate<'a> {
     /// A frame leaves as it is.
     fn leave_in_clear(&mut self, frame: &[u8]) -> Result<Outcome> {
         let Some(queue) = &mut self.clear else { return Ok(Outcome::Lost) };
-        let Sent { status, frames, .. } = send(queue, &self.stations[0].wire, Protection::Clear, frame)?;
+        let Sent { status, frames, .. } = send(queue, &self.stations.list[0].wire, Protection::Clear, frame)?;
         match (status, frames.as_slice()) {
             // A line pads what is too short for it; the capture did not.
             (Some(Status::Ok), [sent])
@@ -254,7 +269,7 @@ impl<'a> Gate<'a> {
 
     /// A frame comes in; `protected` says that it must not come in clear.
     fn enter(&mut self, frame: &[u8], protected: bool) -> Result<Outcome> {
-        let Station { queue, wire, .. } = &mut self.stations[0];
+        let Station { queue, wire, .. } = &mut self.stations.list[0];
         wire.inject(frame);
         wire.settle();
         let mut received = Vec::new();
@@ -277,24 +292,31 @@ impl<'a> Gate<'a> {
 
     /// Where each SA of the file got to.
     pub(crate) fn advanced(&mut self) -> Result<Vec<Advanced>> {
-        self.installed
-            .iter()
-            .zip(&self.file.sas)
-            .map(|(installed, sa)| {
-                let Progress { handle, iv } = installed.progress;
-                let nic = &mut self.stations[installed.station].nic;
-                let state = handle.map(|handle| nic.query_sa(handle)).transpose().map_err(device_error)?;
+        let states = self.states()?;
+        let all = self.installed.iter().zip(&self.file.sas).zip(states);
+        Ok(all
+            .map(|((installed, sa), state)| {
                 let esp = matches!(sa.protocol, Protocol::Esp(_));
-                Ok(Advanced {
+                Advanced {
                     sequence: state.as_ref().filter(|_| esp).map(|state| state.sequence),
-                    iv,
+                    iv: installed.progress.iv,
                     life: sa.lifetime.zip(state.as_ref()).map(|(lifetime, state)| {
                         (lifetime.count_of(state.packets, state.bytes), state.state)
                     }),
-                })
+                }
             })
-            .collect()
+            .collect())
     }
+
+    /// The state of each SA of the file; none where its key travels in descriptors.
+    pub(crate) fn states(&mut self) -> Result<Vec<Option<SaState>>> {
+        self.installed.iter().map(|installed| self.stations.state(installed)).collect()
+    }
+}
+
+/// Whether a packet is of a protocol that the NIC opens.
+fn is_protected(parsed: &packet::Parsed) -> bool {
+    matches!(parsed.protocol, packet::Protocol::Esp | packet::Protocol::Psp)
 }
 
 /// What came of a frame that the driver was given.
@@ -329,72 +351,6 @@ fn send(queue: &mut QueuePair, wire: &Wire, protection: Protection, frame: &[u8]
     Ok(Sent { status, sequence, frames: wire.take_sent() })
 }
 
-impl Station {
-    fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Station> {
-        name.model("pcap")?;
-        let opened = device::open(name, parameters, seed)?;
-        let mut nic = opened.nic;
-        let wire = opened.wire.ok_or_else(|| device_error("has no wire side that a capture could use"))?;
-        let queue = nic.create_queue_pair(queue_options(false)).map_err(device_error)?;
-        Ok(Station { nic, queue, wire })
-    }
-
-    fn queue_pair(&mut self, clear_allowed: bool) -> Result<QueuePair> {
-        self.nic.create_queue_pair(queue_options(clear_allowed)).map_err(device_error)
-    }
-
-    /// Sets up what `[psp]` says. Gives whether PSP is opened.
-    fn receive_psp(&mut self, file: &SaFile) -> Result<bool> {
-        let Some(psp) = &file.psp else { return Ok(false) };
-        match &psp.device_keys {
-            Some([first, second]) => {
-                let keys = PspDeviceKeys::new(&first.0, &second.0);
-                self.nic.psp_test_keys_load(keys).map_err(refused("psp"))?;
-            }
-            None => drop(self.nic.psp_rotate().map_err(refused("psp"))?),
-        }
-        let versions = match psp.receive {
-            Receive::All => self.nic.information().capabilities.protocol.psp_versions(),
-            Receive::These(versions) => versions,
-        };
-        self.nic.psp_receive(versions, PSP_UDP_PORT).map_err(refused("psp"))?;
-        Ok(versions != 0)
-    }
-
-    fn install(&mut self, sa: &Sa, cookie: u32, place: &str) -> Result<(Option<Protection>, Progress)> {
-        match &sa.protocol {
-            Protocol::Esp(esp) => {
-                let handle =
-                    self.nic.install_sa(esp_configuration(sa, esp, cookie)?).map_err(refused(place))?;
-                let protection = (sa.direction == Direction::Out).then_some(Protection::Sa(handle));
-                Ok((protection, Progress { handle: Some(handle), iv: None }))
-            }
-            // The S and D bits are told a packet, with its key.
-            Protocol::Psp(psp) if psp.sample || psp.drop => {
-                let transmit = psp_transmit(sa.spi, psp, &mut self.queue, place)?;
-                Ok((Some(Protection::PspKey(transmit)), Progress { handle: None, iv: psp.iv }))
-            }
-            Protocol::Psp(psp) => {
-                let configuration = psp_configuration(sa, psp, place)?;
-                let handle = self.nic.install_psp_sa(configuration).map_err(refused(place))?;
-                Ok((Some(Protection::Sa(handle)), Progress { handle: Some(handle), iv: psp.iv }))
-            }
-        }
-    }
-}
-
-/// Slots with room for a PSP key and a cookie.
-fn queue_options(clear_allowed: bool) -> QueuePairOptions {
-    QueuePairOptions {
-        stride: 128,
-        transmit_slots: SLOTS,
-        receive_slots: SLOTS,
-        buffer_bytes: BUFFER_BYTES,
-        clear_allowed,
-        ..QueuePairOptions::default()
-    }
-}
-
 /// Bytes of the VLAN tags of a frame.
 fn tag_bytes(frame: &[u8]) -> usize {
     let mut bytes = 0;
@@ -405,78 +361,6 @@ fn tag_bytes(frame: &[u8]) -> usize {
         bytes += ethernet::TAG_LENGTH;
     }
     bytes
-}
-
-fn device_error(error: impl std::fmt::Display) -> Error {
-    Error::at("device", error)
-}
-
-/// An error of the driver or the device about something in the file.
-fn refused<E: std::fmt::Display>(place: &str) -> impl Fn(E) -> Error {
-    let place = place.to_owned();
-    move |error| Error::at(&place, error)
-}
-
-fn secret_key(bytes: &[u8], place: &str) -> Result<SecretKey> {
-    SecretKey::new(bytes).ok_or_else(|| Error::at(place, "a key of this length"))
-}
-
-fn esp_configuration(sa: &Sa, esp: &Esp, cookie: u32) -> Result<SaConfiguration> {
-    let mut salt = Salt([0; 4]);
-    salt.0.iter_mut().zip(esp.salt.expose()).for_each(|(to, from)| *to = *from);
-    let outbound = sa.direction == Direction::Out;
-    let key = secret_key(esp.key.expose(), &sa.place)?;
-    let beet = esp.mode == Mode::Beet;
-    let lifetime = sa.lifetime.unwrap_or_default();
-    let selector = sa.selector.of_device().filter(|_| beet || !outbound);
-    Ok(SaConfiguration {
-        icv_bytes: esp.icv_bytes,
-        implicit_iv: esp.implicit_iv,
-        esn: esp.esn,
-        sequence: esp.sequence,
-        replay_window: if outbound { 0 } else { esp.replay_window },
-        destination: sa.destination().filter(|_| !outbound),
-        outer: esp.outer.filter(|_| beet || outbound),
-        encapsulation: esp.encapsulation,
-        selector,
-        check_selector: !outbound && selector.is_some(),
-        refuse_clear: !outbound && selector.is_some(),
-        protect_destination_options: outbound && esp.protect_destination_options,
-        tfc_bytes: if outbound { esp.tfc_bytes } else { 0 },
-        cookie,
-        lifetime: lifetime.limits,
-        packets: lifetime.packets(),
-        bytes: lifetime.bytes(),
-        ..SaConfiguration::new(sa.direction, esp.mode, esp.cipher, key, salt, sa.spi)
-    })
-}
-
-fn psp_configuration(sa: &Sa, psp: &PspSa, place: &str) -> Result<PspSaConfiguration> {
-    let lifetime = sa.lifetime.unwrap_or_default();
-    Ok(PspSaConfiguration {
-        mode: psp.mode,
-        outer: psp.outer,
-        crypt_offset: psp.crypt_offset,
-        source_port: psp.source_port,
-        virtualization_cookie: psp.virtualization_cookie,
-        lifetime: lifetime.limits,
-        packets: lifetime.packets(),
-        bytes: lifetime.bytes(),
-        ..PspSaConfiguration::new(psp.version, secret_key(psp.key.expose(), place)?, sa.spi)
-    })
-}
-
-fn psp_transmit(spi: u32, psp: &PspSa, queue: &mut QueuePair, place: &str) -> Result<PspTransmit> {
-    let key = secret_key(psp.key.expose(), place)?;
-    let id = queue.add_psp_key(psp.version, spi, &key).map_err(refused(place))?;
-    Ok(PspTransmit {
-        crypt_offset: psp.crypt_offset,
-        source_port: psp.source_port,
-        sample: psp.sample,
-        drop: psp.drop,
-        cookie: psp.virtualization_cookie,
-        ..PspTransmit::new(id)
-    })
 }
 
 /// Source and destination of an IP packet.

@@ -19,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::output::{self, Interrupt, OutputFile, Paint};
 use crate::report::grouped;
 use crate::sa_file::{Esp, Protocol, Sa, SaFile, is_gmac};
+use crate::toml_reader::Source;
 
 /// Flows that a hint names.
 const FLOWS_SHOWN: usize = 10;
@@ -89,9 +90,11 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
     if arguments.sa == Path::new("-") && arguments.input == Path::new("-") {
         return Err(Error::at("--sa", "standard input cannot be both the SA file and the capture"));
     }
-    let file = SaFile::read(&arguments.sa)?;
+    let source = Source::read(&arguments.sa)?;
+    let file = SaFile::parse(&source)?;
     let mut input = Input::open(&arguments.input)?;
-    let mut gate = Gate::new(&arguments.device, &file, arguments.seed)?;
+    arguments.device.model("pcap")?;
+    let mut gate = Gate::new(&arguments.device, file, arguments.seed)?;
     let mut output = Output::create(&arguments.output, input.format())?;
 
     let mut tally = Tally::default();
@@ -99,13 +102,14 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
     let wrong_input = push_all(&mut input, &mut gate, &mut output, &mut tally)?;
     output.finish()?;
     let advanced = gate.advanced()?;
-    let lifetimes = lifetimes(&file, &advanced);
+    let file = gate.file();
+    let lifetimes = lifetimes(file, &advanced);
     if let Some(path) = &arguments.sa_out {
-        let text = advance(&arguments.sa, &advanced)?;
+        let text = advance(&arguments.sa, source.text(), &advanced)?;
         OutputFile::write_secret(path, text.as_bytes())?;
     }
     if let Some(folder) = &arguments.wireshark {
-        write_wireshark(folder, &file, &arguments.output)?;
+        write_wireshark(folder, file, &arguments.output)?;
     }
 
     if as_json {
@@ -123,7 +127,7 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
                 .map(|life| json!({"sa": life.sa, "used": life.used, "unit": life.unit, "state": life.state.name()}))
                 .collect::<Vec<_>>(),
         });
-        if let Some(hint) = hint(&tally, &file) {
+        if let Some(hint) = hint(&tally, file) {
             object["hint"] = hint.into();
         }
         if let Some(error) = &wrong_input {
@@ -132,7 +136,7 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
         }
         output::print_json(&object)?;
     } else {
-        let text = human(&tally, &file, &lifetimes);
+        let text = human(&tally, file, &lifetimes);
         if to_stdout { output::note(text.trim_end()) } else { output::print(&text)? }
     }
     if let Some(error) = wrong_input {
@@ -148,7 +152,7 @@ pub(crate) fn run(arguments: &PcapArguments, as_json: bool) -> Result<()> {
 /// Takes every packet through. What is wrong with the input is a value; other errors end the command.
 fn push_all(
     input: &mut Input,
-    gate: &mut Gate<'_>,
+    gate: &mut Gate,
     output: &mut Output,
     tally: &mut Tally,
 ) -> Result<Option<Error>> {
@@ -344,13 +348,11 @@ fn human(tally: &Tally, file: &SaFile, lifetimes: &[Life<'_>]) -> String {
     text
 }
 
-/// The SA file with the numbers that come next; comments and order stay.
-fn advance(path: &Path, advanced: &[Advanced]) -> Result<Zeroizing<String>> {
+/// The text of an SA file with the numbers that come next; comments and order stay.
+pub(crate) fn advance(path: &Path, text: &str, advanced: &[Advanced]) -> Result<Zeroizing<String>> {
     if path == Path::new("-") {
         return Err(Error::at("--sa-out", "needs an SA file that is not standard input"));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| Error::file(path, &error))?;
-    let text = Zeroizing::new(text);
     let mut document: toml_edit::DocumentMut =
         text.parse().map_err(|error| Error::at(path.display(), error))?;
     let mut numbers = advanced.iter();

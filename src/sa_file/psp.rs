@@ -29,6 +29,12 @@ pub(crate) enum Receive {
 }
 
 impl Psp {
+    /// Whether another section says the same.
+    pub(crate) fn is_same(&self, other: &Psp) -> bool {
+        let keys = |psp: &Psp| psp.device_keys.clone().map(|keys| keys.map(|key| key.0));
+        self.receive == other.receive && keys(self) == keys(other)
+    }
+
     /// Whether any packet is opened.
     pub(crate) fn receives(&self) -> bool {
         self.receive != Receive::These(0)

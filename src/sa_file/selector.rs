@@ -14,7 +14,7 @@ use crate::toml_reader::Item;
 const PROTOCOLS: [(&str, u8); 5] = [("icmp", 1), ("tcp", 6), ("udp", 17), ("icmpv6", 58), ("sctp", 132)];
 
 /// Which packets an SA takes; a part that is absent takes all.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Selector {
     pub(crate) source: Option<Prefix>,
     pub(crate) destination: Option<Prefix>,
@@ -74,13 +74,18 @@ impl fmt::Display for Selector {
 }
 
 /// A network.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Prefix {
     address: IpAddr,
     bits: u8,
 }
 
 impl Prefix {
+    /// Its address, if it is one alone.
+    pub(crate) fn host(self) -> Option<IpAddr> {
+        self.is_whole().then_some(self.address)
+    }
+
     fn is_whole(self) -> bool {
         self.bits == address_bits(self.address)
     }
