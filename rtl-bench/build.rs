@@ -5,6 +5,9 @@
 //!          └─▶ inspect: assertions, waveforms, mutants built in ┴─▶ archives in TARGET/verilated, by content
 //! ```
 //!
+//! Without the feature `test-units` only the units of the command line are built, so that a first run does not wait for the
+//! others.
+//!
 //! Where Verilator is missing or fails, everything else still builds: `cfg(rtl)` is not set, and the reason is kept
 //! for `availability()`. `CRYPTONIC_REQUIRE_RTL=1`, or `rtl` or `all` in `CRYPTONIC_REQUIRE`, makes it an error.
 //! `VERILATOR` and `CXX` name other programs; `CRYPTONIC_RTL_NATIVE=1` compiles for this machine's processor.
@@ -30,10 +33,10 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 use cache::Cache;
-use cxx::{Cxx, Job};
+use cxx::{Cxx, Job, in_parallel};
 use mutants::Row;
 use sources::Sources;
-use units::{UNITS, Unit};
+use units::{Build, COMMAND_LINE_UNITS, UNITS, Unit};
 use verilator::{Missing, Verilator};
 
 /// Everything that decides how an archive is made, so that a change to it makes new ones.
@@ -54,13 +57,6 @@ const SHIM_UNIT: &str = include_str!("shim/unit.h");
 const SHIM_RUNTIME_HEADER: &str = include_str!("shim/runtime.h");
 const SHIM_PRINT: &str = include_str!("shim/print.h");
 const SHIM_RUNTIME: &str = include_str!("shim/runtime.cpp");
-
-/// The two ways a unit is built.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Build {
-    Fast,
-    Inspect,
-}
 
 impl Build {
     fn name(self) -> &'static str {
@@ -156,7 +152,7 @@ fn fail(reason: &str) -> ! {
     std::process::exit(1)
 }
 
-/// Builds every unit and tells Cargo to link them. Gives Verilator's version.
+/// Builds the units that are asked for and tells Cargo to link them. Gives Verilator's version.
 fn build(root: &Path, out: &Path, rows: &[Row]) -> Result<String, Missing> {
     let named = |variable: &str| env::var_os(variable).filter(|value| !value.is_empty());
     let verilator = Verilator::find(named("VERILATOR"), named("PATH"), named("VERILATOR_ROOT"))?;
@@ -170,15 +166,22 @@ fn build(root: &Path, out: &Path, rows: &[Row]) -> Result<String, Missing> {
     let cache = Cache::open(out)?;
     let builder = Builder { verilator: &verilator, cxx: &cxx, cache: &cache, shim: root.join("shim") };
 
+    let units = if cfg!(feature = "test-units") { UNITS } else { COMMAND_LINE_UNITS };
+    let mut jobs = Vec::new();
+    for unit in units {
+        let mutated = mutants::apply(&sources, rows, unit.module).unwrap_or_else(|fault| fail(&fault));
+        jobs.extend(unit.builds.iter().map(|build| match build {
+            Build::Fast => (*unit, *build, sources.clone()),
+            Build::Inspect => (*unit, *build, mutated.clone()),
+        }));
+    }
+    let entries = in_parallel(&jobs, |(unit, build, sources)| builder.unit(unit, *build, sources));
     let mut archives = Vec::new();
     let mut runtime = BTreeSet::new();
-    for unit in UNITS {
-        let mutated = mutants::apply(&sources, rows, unit.module).unwrap_or_else(|fault| fail(&fault));
-        for (build, sources) in [(Build::Fast, &sources), (Build::Inspect, &mutated)] {
-            let entry = builder.unit(unit, build, sources)?;
-            runtime.extend(fs::read_to_string(entry.join("runtime"))?.lines().map(str::to_owned));
-            archives.push((format!("{}_{}", unit.name, build.name()), entry));
-        }
+    for ((unit, build, _), entry) in jobs.iter().zip(entries) {
+        let entry = entry?;
+        runtime.extend(fs::read_to_string(entry.join("runtime"))?.lines().map(str::to_owned));
+        archives.push((format!("{}_{}", unit.name, build.name()), entry));
     }
     archives.push(("runtime".to_owned(), builder.runtime(&runtime)?));
 
@@ -229,7 +232,8 @@ impl Builder<'_> {
             arguments.extend(unit.parameters.iter().map(|(name, value)| format!("-G{name}={value}")));
             arguments.extend(files.iter().map(|file| format!("{file}.sv")));
             let generated = folder.join("generated");
-            let made = self.verilator.generate(folder, &arguments, &class, &generated)?;
+            let generate = || self.verilator.generate(folder, &arguments, &class, &generated);
+            let made = self.cxx.slots.run(generate)?;
             glue::check_ports(unit, &generated.join(format!("{class}.h"))).map_err(Missing::failed)?;
 
             let glue_file = generated.join("glue.cpp");

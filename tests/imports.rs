@@ -76,7 +76,8 @@ fn every_import_is_allowed() {
     for package in &metadata.packages {
         for dependency in &package.dependencies {
             let (from, to) = (package.name.as_str(), dependency.name.as_str());
-            if ours.contains(to) && !allowed[from].contains(&to) {
+            // A package's tests may ask for a feature of its own.
+            if ours.contains(to) && from != to && !allowed[from].contains(&to) {
                 wrong.push(format!("{from} imports {to} ({} dependency)", dependency.kind));
             }
         }

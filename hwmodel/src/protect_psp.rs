@@ -8,7 +8,7 @@ use cryptonic_regs::descriptor::{SourcePortPolicy, TransmitControl, TransmitPsp,
 use cryptonic_regs::{Status, rows::Value};
 use cryptonic_wire::ip::protocol;
 use cryptonic_wire::outer::{OuterTemplate, PerPacket};
-use cryptonic_wire::packet::{Plain, Ports};
+use cryptonic_wire::packet::{Plain, Ports, widen};
 use cryptonic_wire::psp::{self, SourcePort, Version};
 use cryptonic_wire::psp_transform::{self, Completion};
 use cryptonic_wire::{Aad, Geometry, ipv4, ipv6, parse_transmit, tcp, udp};
@@ -303,9 +303,4 @@ fn flow_inside(frame: &[u8], plain: &Plain) -> Option<Plain> {
         .and_then(tcp::Header::parse)
         .map(|ports| Ports { source: ports.source_port, destination: ports.destination_port });
     Some(Plain { ports, ..flow })
-}
-
-/// An IPv4 address where [`Plain`] has it.
-fn widen(address: [u8; 4]) -> [u8; 16] {
-    u128::from(u32::from_be_bytes(address)).to_be_bytes()
 }

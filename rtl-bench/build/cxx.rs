@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex};
 
 use crate::verilator::{Missing, Verilator, output};
 
@@ -12,6 +11,8 @@ pub struct Cxx {
     build: cc::Build,
     /// What it says of itself, and how it is called: part of every cache key.
     pub identity: String,
+    /// For every program that a build runs.
+    pub slots: Slots,
     include: PathBuf,
 }
 
@@ -53,7 +54,7 @@ impl Cxx {
             tool.args(),
             version.lines().next().unwrap_or_default()
         );
-        Ok(Self { build, identity, include: verilator.include.clone() })
+        Ok(Self { build, identity, slots: Slots::of_cargo(), include: verilator.include.clone() })
     }
 
     /// Compiles the files into `folder` and makes `archive` of them.
@@ -64,7 +65,7 @@ impl Cxx {
             .opt_level(job.optimisation)
             .try_get_compiler()
             .map_err(|error| Missing::failed(error.to_string()))?;
-        let compile = |index: usize, file: &Path| {
+        let compile = |(index, file): &(usize, &PathBuf)| {
             let object = folder.join(format!("{index}.o"));
             let mut command = tool.to_command();
             if let Some(header) = job.header_before {
@@ -78,11 +79,13 @@ impl Cxx {
             command.args(job.defines.iter().map(|define| format!("-D{define}")));
             command.arg("-c").arg(file).arg("-o").arg(&object);
             let name = file.file_name().unwrap_or_default().to_string_lossy();
-            output(&mut command)
+            self.slots
+                .run(|| output(&mut command))
                 .map(|_| object)
                 .map_err(|error| Missing::failed(format!("the C++ compiler fails on {name}: {error}")))
         };
-        let objects = in_parallel(job.files, compile)?;
+        let files: Vec<_> = job.files.iter().enumerate().collect();
+        let objects = in_parallel(&files, compile).into_iter().collect::<Result<Vec<_>, Missing>>()?;
         let mut archiver = self
             .build
             .try_get_archiver()
@@ -93,34 +96,35 @@ impl Cxx {
     }
 }
 
-/// Does the work for each file, on as many threads as Cargo allows, and gives the results in the files' order.
-fn in_parallel(
-    files: &[PathBuf],
-    work: impl Fn(usize, &Path) -> Result<PathBuf, Missing> + Sync,
-) -> Result<Vec<PathBuf>, Missing> {
-    let jobs = std::env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(vec![None; files.len()]);
+/// Does the work for each item on a thread of its own, and gives the results in the items' order.
+pub fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let work = &work;
     std::thread::scope(|scope| {
-        for _ in 0..files.len().min(jobs) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(file) = files.get(index) else { return };
-                    let result = work(index, file);
-                    if result.is_err() {
-                        next.store(files.len(), Ordering::Relaxed);
-                    }
-                    results.lock().expect("no thread panics")[index] = Some(result);
-                }
-            });
-        }
-    });
-    let results = results.into_inner().expect("no thread panics");
-    let mut objects = Vec::new();
-    // A failure stops the rest, so what is absent stands beside what failed.
-    for result in results.into_iter().flatten() {
-        objects.push(result?);
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(move || work(item))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    })
+}
+
+/// How many programs run at once, whatever threads they are started from.
+pub struct Slots {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Slots {
+    /// As many as Cargo allows.
+    fn of_cargo() -> Self {
+        let jobs = std::env::var("NUM_JOBS").ok().and_then(|jobs| jobs.parse().ok()).unwrap_or(1);
+        Self { free: Mutex::new(jobs), freed: Condvar::new() }
     }
-    Ok(objects)
+
+    /// Does the work when there is a slot.
+    pub fn run<R>(&self, work: impl FnOnce() -> R) -> R {
+        let free = self.free.lock().expect("no thread panics");
+        *self.freed.wait_while(free, |free| *free == 0).expect("no thread panics") -= 1;
+        let result = work();
+        *self.free.lock().expect("no thread panics") += 1;
+        self.freed.notify_one();
+        result
+    }
 }

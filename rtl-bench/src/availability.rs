@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::verilated::Build;
-
 /// The RTL cannot be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unavailable {
@@ -36,17 +34,13 @@ pub fn availability() -> Result<&'static str, Unavailable> {
     BUILT
 }
 
-/// The error of a build that has no function table, although it may have some RTL.
-pub(crate) fn unavailable(build: Build) -> Unavailable {
+/// The error of a build that has no function table for a unit, although it may have some RTL.
+pub(crate) fn unavailable() -> Unavailable {
     match BUILT {
         Err(unavailable) => unavailable,
         Ok(_) => Unavailable {
-            reason: match build {
-                Build::Fast => {
-                    "the unit cannot be made, or is asked for mutants, which only the inspect build has"
-                }
-                Build::Inspect => "the unit cannot be made",
-            },
+            reason: "the unit cannot be made, is built for tests alone (feature test-units), or is asked for mutants, \
+                     which only the inspect build has",
             install: "",
         },
     }

@@ -27,4 +27,5 @@ pub mod wave;
 
 pub use availability::{Unavailable, availability};
 pub use mutants::{MUTANTS, Mutant};
-pub use verilated::{Build, Model, TraceError};
+pub use units::Build;
+pub use verilated::{Model, TraceError};

@@ -9,8 +9,7 @@ use crate::mutants::{MUTANTS, Mutant};
 use crate::rx_parse::RxParseRtl;
 use crate::shrink::Shrunk;
 use crate::stimulus::Style;
-use crate::units::RX_PARSE;
-use crate::verilated::Build;
+use crate::units::{Build, RX_PARSE};
 
 /// What became of a mutant.
 #[derive(Clone, Debug)]

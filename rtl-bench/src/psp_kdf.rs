@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use crate::availability::Unavailable;
 use crate::mutants::Mutant;
-use crate::units::{PSP_KDF, PSP_KDF_TWO_BLOCKS, Unit, word_of};
-use crate::verilated::{Build, Model, TraceError};
+use crate::units::{Build, PSP_KDF, PSP_KDF_TWO_BLOCKS, Unit, word_of};
+use crate::verilated::{Model, TraceError};
 
 const fn input(name: &str) -> usize {
     word_of(PSP_KDF.inputs, name)

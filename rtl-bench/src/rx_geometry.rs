@@ -10,8 +10,8 @@ use cryptonic_wire::esp::Cipher;
 
 use crate::availability::Unavailable;
 use crate::mutants::Mutant;
-use crate::units::{Port, RX_GEOMETRY, word_of, words};
-use crate::verilated::{Build, Model, TraceError};
+use crate::units::{Build, Port, RX_GEOMETRY, word_of, words};
+use crate::verilated::{Model, TraceError};
 
 /// Places in the unit's result FIFO, as it is built.
 pub const RESULTS: u64 = RX_GEOMETRY.parameters[0].1;

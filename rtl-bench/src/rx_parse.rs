@@ -9,8 +9,8 @@ use cryptonic_wire::packet::{Expected, Plain, Ports, Protocol};
 
 use crate::availability::Unavailable;
 use crate::mutants::Mutant;
-use crate::units::{RX_PARSE, word_of, words};
-use crate::verilated::{Build, Model, TraceError};
+use crate::units::{Build, RX_PARSE, word_of, words};
+use crate::verilated::{Model, TraceError};
 
 /// Places in the unit's result FIFO, as it is built.
 pub const RESULTS: u64 = RX_PARSE.parameters[0].1;

@@ -1,7 +1,9 @@
 //! The shrinker: from a case in which a unit differs from the model to the smallest that it finds.
 //!
-//! It takes away whole packets first, then stalls, gaps and configuration, then octets, then makes octets zero, and
-//! begins again while anything got smaller. What it makes is one case and no other: there is no chance in it.
+//! Stalls become one, then whole packets go, then gaps, octets and what octets say, then the stall is made short and the
+//! configuration plain, and it begins again while anything got smaller. What is done to a packet is tried with all of them
+//! at once first, then with halves of them, and only what is left is made small packet by packet: a fault that takes many packets
+//! mostly takes nothing of what is in them. What it makes is one case and no other: there is no chance in it.
 //!
 //! A packet that got shorter or lost an octet is tried twice, as it is and with lengths and checksum put right, because most
 //! faults are behind these checks.
@@ -9,11 +11,13 @@
 use std::ops::Range;
 
 use cryptonic_wire::packet::Expected;
-use cryptonic_wire::{ethernet, ip, ipv4, ipv6, udp};
 
 use crate::lockstep::Difference;
-use crate::packets::repair_ipv4_checksum;
-use crate::stimulus::{ALL_EXPECTED, Case};
+use crate::stimulus::{ALL_EXPECTED, Case, Offer};
+
+mod frames;
+
+use frames::{repair_checksum, repair_lengths, weight, without_extension, without_options, without_tag};
 
 /// Cases that are tried at most.
 const MOST_TRIALS: usize = 20_000;
@@ -36,9 +40,12 @@ pub fn shrink(case: Case, differs: impl FnMut(&Case) -> Option<Box<Difference>>)
     let mut search = Search { best: Shrunk { case, difference, trials: 1 }, differs };
     loop {
         let before = search.best.case.clone();
+        search.one_stall();
         search.packets();
-        search.stalls();
         search.gaps();
+        search.lengths();
+        search.contents();
+        search.stalls();
         search.configuration();
         for packet in 0..search.best.case.offers.len() {
             search.headers(packet);
@@ -87,6 +94,42 @@ impl<F: FnMut(&Case) -> Option<Box<Difference>>> Search<F> {
         self.best.case.offers.get(packet).map_or(&[], |offer| &offer.frame)
     }
 
+    fn offers(&self, packets: &Range<usize>) -> &[Offer] {
+        self.best.case.offers.get(packets.clone()).unwrap_or(&[])
+    }
+
+    /// Tries what `attempt` does to a range of packets with all of them, and where it does not do with halves, down to one.
+    fn by_halves(
+        &mut self,
+        packets: Range<usize>,
+        attempt: &mut impl FnMut(&mut Self, Range<usize>) -> bool,
+    ) {
+        if attempt(self, packets.clone()) || packets.len() <= 1 {
+            return;
+        }
+        let middle = packets.start + packets.len() / 2;
+        self.by_halves(packets.start..middle, attempt);
+        self.by_halves(middle..packets.end, attempt);
+    }
+
+    /// Every packet.
+    fn all(&self) -> Range<usize> {
+        0..self.best.case.offers.len()
+    }
+
+    /// With one stall from the beginning in place of many, if there must be any: what waits for a stall then waits for
+    /// nothing else, whatever becomes of the packets.
+    fn one_stall(&mut self) {
+        if self.best.case.stalls.is_empty() || self.change(|case| case.stalls.clear()) {
+            return;
+        }
+        let cycles = self.best.case.stalls.iter().fold(0_u32, |sum, run| sum.saturating_add(*run));
+        let until = u32::try_from(self.best.difference.cycle).unwrap_or(u32::MAX).saturating_add(1);
+        if self.best.case.stalls.len() > 2 {
+            self.change(|case| case.stalls = vec![cycles.max(until), 1]);
+        }
+    }
+
     /// Without packets, many at once first.
     fn packets(&mut self) {
         let begun = self.best.difference.begun.max(1);
@@ -104,11 +147,8 @@ impl<F: FnMut(&Case) -> Option<Box<Difference>>> Search<F> {
         }
     }
 
-    /// Without stalls; else with fewer and shorter ones.
+    /// With fewer and shorter stalls.
     fn stalls(&mut self) {
-        if self.best.case.stalls.is_empty() || self.change(|case| case.stalls.clear()) {
-            return;
-        }
         let mut runs = self.best.case.stalls.len() / 4 * 2;
         while runs >= 2 {
             if !self.change(|case| case.stalls.truncate(runs)) {
@@ -129,13 +169,15 @@ impl<F: FnMut(&Case) -> Option<Box<Difference>>> Search<F> {
 
     /// Without gaps; else with fewer and shorter ones.
     fn gaps(&mut self) {
-        if self.change(|case| case.offers.iter_mut().for_each(|offer| offer.gaps.clear())) {
-            return;
-        }
-        for packet in 0..self.best.case.offers.len() {
-            if self.change(|case| case.offers[packet].gaps.clear()) {
-                continue;
-            }
+        self.by_halves(self.all(), &mut |search, packets| {
+            search.offers(&packets).iter().all(|offer| offer.gaps.is_empty())
+                || search.change(|case| {
+                    for offer in &mut case.offers[packets] {
+                        offer.gaps.clear();
+                    }
+                })
+        });
+        for packet in self.all() {
             for beat in 0..self.best.case.offers[packet].gaps.len() {
                 let gap = self.best.case.offers[packet].gaps[beat];
                 self.smallest(gap.into(), 0, |case, gap| {
@@ -148,6 +190,36 @@ impl<F: FnMut(&Case) -> Option<Box<Difference>>> Search<F> {
                 })
             {}
         }
+    }
+
+    /// With packets cut to one length, as they are or put right.
+    fn lengths(&mut self) {
+        self.by_halves(self.all(), &mut |search, packets| {
+            let longest = |search: &Self| search.offers(&packets).iter().map(|offer| offer.frame.len()).max();
+            let mut least = 1;
+            while let Some(most) = longest(search)
+                && least < most
+            {
+                let middle = least + (most - least) / 2;
+                let cut = |frame: &[u8]| frame[..frame.len().min(middle)].to_vec();
+                if !search.replace_all(packets.clone(), cut) {
+                    least = middle + 1;
+                }
+            }
+            longest(search) == Some(1)
+        });
+    }
+
+    /// With nothing but zeros in packets.
+    fn contents(&mut self) {
+        self.by_halves(self.all(), &mut |search, packets| {
+            search.offers(&packets).iter().all(|offer| weight(&offer.frame) == 0)
+                || search.change(|case| {
+                    for offer in &mut case.offers[packets] {
+                        offer.frame.fill(0);
+                    }
+                })
+        });
     }
 
     /// The smallest number from `least` on with which the case differs still, by halving.
@@ -182,15 +254,20 @@ impl<F: FnMut(&Case) -> Option<Box<Difference>>> Search<F> {
 
     /// Takes a frame in place of a packet's, as it is or with its lengths and checksum put right.
     fn replace(&mut self, packet: usize, frame: Vec<u8>) -> bool {
-        if frame.is_empty() {
-            return false;
+        !frame.is_empty() && self.replace_all(packet..packet + 1, |_| frame.clone())
+    }
+
+    /// Takes what `change` makes of the frames of some packets, as it is or with their lengths and checksums put right.
+    fn replace_all(&mut self, packets: Range<usize>, change: impl Fn(&[u8]) -> Vec<u8>) -> bool {
+        let mut plain = self.best.case.clone();
+        for offer in &mut plain.offers[packets.clone()] {
+            offer.frame = change(&offer.frame);
         }
-        let mut repaired = frame.clone();
-        repair_lengths(&mut repaired);
-        if repaired != frame && self.change(|case| case.offers[packet].frame = repaired) {
-            return true;
+        let mut repaired = plain.clone();
+        for offer in &mut repaired.offers[packets] {
+            repair_lengths(&mut offer.frame);
         }
-        self.change(|case| case.offers[packet].frame = frame)
+        repaired != plain && self.take(repaired) || self.take(plain)
     }
 
     /// Without tags, IPv4 options and extension headers, which lengths and next headers speak of.
@@ -265,105 +342,12 @@ fn set<T>(list: &mut [T], index: usize, value: T) {
     }
 }
 
-/// Octets that are not zero.
-fn weight(frame: &[u8]) -> usize {
-    frame.iter().filter(|octet| **octet != 0).count()
-}
-
-/// Where the IP header is, and its EtherType.
-fn l3(frame: &[u8]) -> Option<(usize, u16)> {
-    let header = ethernet::Header::parse(frame).ok()?;
-    Some((header.length(), header.ethertype))
-}
-
-/// The frame without its outermost tag.
-fn without_tag(frame: &[u8]) -> Option<Vec<u8>> {
-    (l3(frame)?.0 > ethernet::HEADER_LENGTH).then(|| without_range(frame, 12..12 + ethernet::TAG_LENGTH))
-}
-
-/// The frame with an IPv4 header of five words.
-fn without_options(frame: &[u8]) -> Option<Vec<u8>> {
-    let (l3, ethernet::ethertype::IPV4) = l3(frame)? else { return None };
-    let first = *frame.get(l3)?;
-    let end = l3 + usize::from(first & 0x0f) * 4;
-    if end <= l3 + ipv4::HEADER_LENGTH || end > frame.len() {
-        return None;
-    }
-    let mut shorter = without_range(frame, l3 + ipv4::HEADER_LENGTH..end);
-    shorter[l3] = first & 0xf0 | 5;
-    Some(shorter)
-}
-
-/// The frame without the first extension header of its IPv6 packet.
-fn without_extension(frame: &[u8]) -> Option<Vec<u8>> {
-    let (l3, ethernet::ethertype::IPV6) = l3(frame)? else { return None };
-    let named_at = l3 + ipv6::field::NEXT_HEADER.start;
-    let at = l3 + ipv6::HEADER_LENGTH;
-    let units = match *frame.get(named_at)? {
-        ip::protocol::FRAGMENT => 0,
-        ip::protocol::HOP_BY_HOP | ip::protocol::ROUTING | ip::protocol::DESTINATION_OPTIONS => {
-            usize::from(*frame.get(at + 1)?)
-        }
-        _ => return None,
-    };
-    let end = at + (units + 1) * 8;
-    if end > frame.len() {
-        return None;
-    }
-    let mut shorter = without_range(frame, at..end);
-    shorter[named_at] = frame[at];
-    Some(shorter)
-}
-
-fn without_range(frame: &[u8], range: Range<usize>) -> Vec<u8> {
-    [&frame[..range.start], &frame[range.end..]].concat()
-}
-
-/// Makes the IPv4 checksum right.
-fn repair_checksum(frame: &mut [u8]) {
-    if let Some((l3, ethernet::ethertype::IPV4)) = l3(frame) {
-        repair_ipv4_checksum(frame, l3);
-    }
-}
-
-/// Makes the IP length, the length of UDP straight behind it, and the IPv4 checksum right for a frame that ends with
-/// its IP packet.
-fn repair_lengths(frame: &mut [u8]) {
-    let Some((l3, ethertype)) = l3(frame) else { return };
-    let octet = |at: usize| frame.get(at).copied().unwrap_or(0);
-    let (field, from, protocol, l4) = match ethertype {
-        ethernet::ethertype::IPV4 => {
-            let words = usize::from(octet(l3) & 0x0f);
-            (ipv4::field::TOTAL_LENGTH, l3, octet(l3 + ipv4::field::PROTOCOL.start), l3 + 4 * words)
-        }
-        ethernet::ethertype::IPV6 => {
-            let l4 = l3 + ipv6::HEADER_LENGTH;
-            (ipv6::field::PAYLOAD_LENGTH, l4, octet(l3 + ipv6::field::NEXT_HEADER.start), l4)
-        }
-        _ => return,
-    };
-    put_length(frame, l3 + field.start, from);
-    if protocol == ip::protocol::UDP {
-        put_length(frame, l4 + udp::field::LENGTH.start, l4);
-    }
-    repair_checksum(frame);
-}
-
-/// The octets from `from` on, as a length at `at`.
-fn put_length(frame: &mut [u8], at: usize, from: usize) {
-    let length = frame.len().saturating_sub(from) as u16;
-    if let Some(field) = frame.get_mut(at..at + 2) {
-        field.copy_from_slice(&length.to_be_bytes());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use cryptonic_hwmodel::rx_parse::Outputs;
 
     use super::*;
     use crate::lockstep::{Shown, What};
-    use crate::stimulus::Offer;
 
     fn difference(begun: usize) -> Box<Difference> {
         let shown = Shown { outputs: Outputs { ready: true, result: None }, drained: false };
@@ -412,41 +396,5 @@ mod tests {
         assert_eq!(shrink(case, differs).unwrap().case, shrunk.case);
         // And nothing where nothing differs.
         assert!(shrink(shrunk.case, |_| None).is_none());
-    }
-
-    #[test]
-    fn headers_are_taken_out() {
-        let mut frame = vec![0; 12];
-        frame.extend([0x81, 0, 1, 2, 0x08, 0, 0x46]);
-        frame.extend(0..30);
-        let untagged = without_tag(&frame).unwrap();
-        assert_eq!(untagged[12..16], [0x08, 0, 0x46, 0]);
-        assert_eq!(without_tag(&untagged), None);
-        let short = without_options(&untagged).unwrap();
-        assert_eq!((short[14], &short[33..35]), (0x45, &[18, 23][..]));
-        assert_eq!(without_options(&short), None);
-
-        let mut frame = vec![0; 12];
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, ip::protocol::ROUTING, 9]);
-        frame.extend([7; 32]);
-        frame.extend([ip::protocol::FRAGMENT, 1]);
-        frame.extend([1; 14]);
-        frame.extend([ip::protocol::ESP, 200, 0, 0, 0, 0, 0, 0, 0xaa]);
-        let once = without_extension(&frame).unwrap();
-        assert_eq!((once[20], once.len()), (ip::protocol::FRAGMENT, frame.len() - 16));
-        let twice = without_extension(&once).unwrap();
-        assert_eq!((twice[20], &twice[54..]), (ip::protocol::ESP, &[0xaa][..]));
-        assert_eq!(without_extension(&twice), None);
-    }
-
-    #[test]
-    fn lengths_are_put_right() {
-        let mut frame = vec![0; 14 + 20 + 8 + 5];
-        frame[12] = 8;
-        frame[14] = 0x45;
-        frame[14 + 9] = 17;
-        repair_lengths(&mut frame);
-        assert_eq!((frame[17], frame[14 + 20 + 5]), (33, 13));
-        assert!(cryptonic_wire::ipv4::checksum_is_valid(&frame[14..]));
     }
 }

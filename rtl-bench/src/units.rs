@@ -19,6 +19,16 @@ impl Port {
     }
 }
 
+/// How a unit is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Build {
+    /// Optimised, and nothing else.
+    #[default]
+    Fast,
+    /// With assertions, waveforms and mutants, several times slower.
+    Inspect,
+}
+
 /// A top module that the bench can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
@@ -28,6 +38,8 @@ pub struct Unit {
     pub module: &'static str,
     /// Module parameters and the values they are built with.
     pub parameters: &'static [(&'static str, u64)],
+    /// The builds that there are of it.
+    pub builds: &'static [Build],
     /// Inputs, but for clock and reset.
     pub inputs: &'static [Port],
     /// Outputs.
@@ -80,11 +92,16 @@ const fn port(name: &'static str, bits: usize) -> Port {
 /// Every unit.
 pub const UNITS: &[&Unit] = &[&RX_PARSE, &RX_GEOMETRY, &PSP_KDF, &PSP_KDF_TWO_BLOCKS, &AES256];
 
+/// The units that the command line runs: for it no other is built. The rest are for tests, which ask for them by the feature
+/// `test-units`.
+pub const COMMAND_LINE_UNITS: &[&Unit] = &[&RX_PARSE];
+
 /// The receive parser.
 pub const RX_PARSE: Unit = Unit {
     name: "rx_parse",
     module: "rx_parse",
     parameters: &[("Results", 64)],
+    builds: &[Build::Fast, Build::Inspect],
     inputs: &[
         port("psp_udp_port_i", 16),
         port("esp_udp_port_i", 16),
@@ -141,6 +158,7 @@ pub const PSP_KDF: Unit = Unit {
     name: "psp_kdf",
     module: "psp_kdf",
     parameters: &[("BlocksPerCycle", 1), ("Results", 64)],
+    builds: &[Build::Fast, Build::Inspect],
     inputs: &[
         port("clear_i", 1),
         port("load_valid_i", 1),
@@ -173,6 +191,7 @@ pub const AES256: Unit = Unit {
     name: "aes256",
     module: "aes256",
     parameters: &[("BlocksPerCycle", 1)],
+    builds: &[Build::Inspect],
     inputs: &[
         port("clear_i", 1),
         port("expand_start_i", 1),
@@ -192,6 +211,7 @@ pub const RX_GEOMETRY: Unit = Unit {
     name: "rx_geometry",
     module: "rx_geometry",
     parameters: &[("Results", 16)],
+    builds: &[Build::Fast, Build::Inspect],
     inputs: &[
         port("request_valid_i", 1),
         port("request_protocol_i", 3),

@@ -10,17 +10,7 @@ use std::ptr::NonNull;
 
 use crate::availability::{Unavailable, unavailable};
 use crate::mutants::Mutant;
-use crate::units::{Unit, words};
-
-/// How a unit was built.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Build {
-    /// Optimised, and nothing else.
-    #[default]
-    Fast,
-    /// With assertions, waveforms and mutants, several times slower.
-    Inspect,
-}
+use crate::units::{Build, Unit, words};
 
 /// A waveform cannot be written.
 #[derive(Debug)]
@@ -76,32 +66,47 @@ fn functions(unit: &Unit, build: Build) -> Option<&'static Functions> {
     unsafe extern "C" {
         static cryptonic_rx_parse_fast: Functions;
         static cryptonic_rx_parse_inspect: Functions;
+    }
+    // SAFETY: build.rs has linked these tables; they are constants, of the type that both sides have.
+    Some(unsafe {
+        match (unit.name, build) {
+            ("rx_parse", Build::Fast) => &cryptonic_rx_parse_fast,
+            ("rx_parse", Build::Inspect) => &cryptonic_rx_parse_inspect,
+            _ => return test_functions(unit, build),
+        }
+    })
+}
+
+/// The same for the units that are built for tests alone.
+#[cfg(all(rtl, feature = "test-units"))]
+fn test_functions(unit: &Unit, build: Build) -> Option<&'static Functions> {
+    unsafe extern "C" {
+        static cryptonic_rx_geometry_fast: Functions;
+        static cryptonic_rx_geometry_inspect: Functions;
         static cryptonic_psp_kdf_fast: Functions;
         static cryptonic_psp_kdf_inspect: Functions;
         static cryptonic_psp_kdf_two_blocks_fast: Functions;
         static cryptonic_psp_kdf_two_blocks_inspect: Functions;
-        static cryptonic_aes256_fast: Functions;
         static cryptonic_aes256_inspect: Functions;
-        static cryptonic_rx_geometry_fast: Functions;
-        static cryptonic_rx_geometry_inspect: Functions;
     }
-    // SAFETY: build.rs has linked these tables; they are constants, of the type that both sides have.
-    let (fast, inspect) = unsafe {
-        match unit.name {
-            "rx_parse" => (&cryptonic_rx_parse_fast, &cryptonic_rx_parse_inspect),
-            "psp_kdf" => (&cryptonic_psp_kdf_fast, &cryptonic_psp_kdf_inspect),
-            "psp_kdf_two_blocks" => {
-                (&cryptonic_psp_kdf_two_blocks_fast, &cryptonic_psp_kdf_two_blocks_inspect)
-            }
-            "aes256" => (&cryptonic_aes256_fast, &cryptonic_aes256_inspect),
-            "rx_geometry" => (&cryptonic_rx_geometry_fast, &cryptonic_rx_geometry_inspect),
+    // SAFETY: as in `functions`.
+    Some(unsafe {
+        match (unit.name, build) {
+            ("rx_geometry", Build::Fast) => &cryptonic_rx_geometry_fast,
+            ("rx_geometry", Build::Inspect) => &cryptonic_rx_geometry_inspect,
+            ("psp_kdf", Build::Fast) => &cryptonic_psp_kdf_fast,
+            ("psp_kdf", Build::Inspect) => &cryptonic_psp_kdf_inspect,
+            ("psp_kdf_two_blocks", Build::Fast) => &cryptonic_psp_kdf_two_blocks_fast,
+            ("psp_kdf_two_blocks", Build::Inspect) => &cryptonic_psp_kdf_two_blocks_inspect,
+            ("aes256", Build::Inspect) => &cryptonic_aes256_inspect,
             _ => return None,
         }
-    };
-    Some(match build {
-        Build::Fast => fast,
-        Build::Inspect => inspect,
     })
+}
+
+#[cfg(all(rtl, not(feature = "test-units")))]
+fn test_functions(_: &Unit, _: Build) -> Option<&'static Functions> {
+    None
 }
 
 #[cfg(not(rtl))]
@@ -131,7 +136,7 @@ impl Model {
     /// # Errors
     /// [`Unavailable`] where this build has no RTL.
     pub fn new(unit: &'static Unit, build: Build, seed: u32) -> Result<Self, Unavailable> {
-        let functions = functions(unit, build).ok_or_else(|| unavailable(build))?;
+        let functions = functions(unit, build).ok_or_else(unavailable)?;
         let (inputs, outputs) = (words(unit.inputs), words(unit.outputs));
         assert_eq!(
             (functions.input_words as usize, functions.output_words as usize),
@@ -141,7 +146,7 @@ impl Model {
         );
         let mut model = Model {
             functions,
-            raw: create(functions, 0, seed).ok_or_else(|| unavailable(build))?,
+            raw: create(functions, 0, seed).ok_or_else(unavailable)?,
             unit,
             build,
             seed,
@@ -196,7 +201,7 @@ impl Model {
             return Err(Unavailable { reason: "the mutant is of another unit", install: "" });
         }
         let number = mutant.map_or(0, |mutant| mutant.number);
-        let raw = create(self.functions, number, self.seed).ok_or_else(|| unavailable(self.build))?;
+        let raw = create(self.functions, number, self.seed).ok_or_else(unavailable)?;
         // SAFETY: the old object is alive, and is not used after this.
         unsafe { (self.functions.destroy)(self.raw.as_ptr()) }
         self.raw = raw;

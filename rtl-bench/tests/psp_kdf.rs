@@ -1,11 +1,13 @@
 //! `psp_kdf`: the RTL against the model's shell, cycle for cycle, under random requests, stalls, loads and clears;
 //! the keys that the PSP specification prints; and how many results it gives.
 
+mod common;
+
 use cryptonic_hwmodel::psp_kdf::{
     BlocksPerCycle, Inputs, KeyResult, Load, Outputs, PspKdfShell, Request, clear_cycles,
 };
 use cryptonic_rtl_bench::psp_kdf::{PspKdfRtl, results};
-use cryptonic_rtl_bench::{Build, MUTANTS, Unavailable};
+use cryptonic_rtl_bench::{Build, MUTANTS};
 use cryptonic_wire::psp::Version;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -42,20 +44,7 @@ fn octets(hex: &str) -> Zeroizing<[u8; 32]> {
 
 /// The unit, or nothing where there is no RTL and none is required.
 fn rtl(build: Build, width: BlocksPerCycle, seed: u32) -> Option<PspKdfRtl> {
-    match PspKdfRtl::with_seed(build, width, seed) {
-        Ok(rtl) => Some(rtl),
-        Err(unavailable) => skip(unavailable),
-    }
-}
-
-fn skip<T>(unavailable: Unavailable) -> Option<T> {
-    let required = std::env::var("CRYPTONIC_REQUIRE").unwrap_or_default();
-    assert!(
-        !required.split(',').any(|name| name == "all" || name == "rtl"),
-        "{unavailable}: and CRYPTONIC_REQUIRE={required} requires it"
-    );
-    println!("skipped: {unavailable}");
-    None
+    PspKdfRtl::with_seed(build, width, seed).map_err(common::skip).ok()
 }
 
 fn load_both(rtl: &mut PspKdfRtl) {

@@ -10,8 +10,6 @@
 //! Receiving: [`Geometry::open`], then decapsulate. The room needs 36 octets of headroom (plus the UDP header, plus the
 //! outer IP header) and up to 19 octets of tailroom.
 
-use core::fmt;
-
 use crate::aead::IcvLength;
 use crate::eesp::{
     self, BadPayload, CRYPT_OFFSET_OPTION_LENGTH, Carrier, CryptOffset, Format, Header, Layout, Located,
@@ -108,34 +106,11 @@ pub fn finish_outer_checksum(frame: &mut [u8], parameters: &Parameters) -> Resul
 }
 
 /// Why an authenticated packet is not decapsulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// Payload info header, padding or crypt offset are wrong.
-    Payload(BadPayload),
-    /// What all protocols have: the inner packet, congestion, room, or another frame's parse result.
-    Transform(transform::Rejected),
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Payload(payload) => payload.fmt(formatter),
-            Self::Transform(rejected) => rejected.fmt(formatter),
-        }
-    }
-}
-
-impl core::error::Error for Rejected {}
+pub type Rejected = transform::RejectedWith<BadPayload>;
 
 impl From<BadPayload> for Rejected {
     fn from(payload: BadPayload) -> Self {
         Self::Payload(payload)
-    }
-}
-
-impl From<transform::Rejected> for Rejected {
-    fn from(rejected: transform::Rejected) -> Self {
-        Self::Transform(rejected)
     }
 }
 
@@ -153,14 +128,7 @@ pub fn decapsulate_tunnel(
     parameters: &Parameters,
 ) -> Result<Decapsulated, Rejected> {
     let opened = opened(room, parsed, located, parameters)?;
-    match opened.next_header {
-        protocol::NO_NEXT_HEADER => Ok(Decapsulated::Dummy),
-        protocol::AGGFRAG => Ok(esp_transform::leave_transport(room, parsed, &opened)?),
-        number => {
-            let Opened { payload_start, payload_end, .. } = opened;
-            Ok(transform::leave_tunnel(room, &parsed.plain, number, payload_start, payload_end)?)
-        }
-    }
+    Ok(esp_transform::leave_tunnel(room, parsed, &opened)?)
 }
 
 /// Takes EESP, and UDP where it came in it, out of an opened transport packet: the IP header gets its upper protocol and

@@ -114,13 +114,7 @@ pub fn decapsulate_tunnel(
     parameters: &Parameters,
 ) -> Result<Decapsulated, Rejected> {
     let opened = opened(room, parsed, parameters)?;
-    match opened.next_header {
-        protocol::NO_NEXT_HEADER => Ok(Decapsulated::Dummy),
-        protocol::AGGFRAG => leave_transport(room, parsed, &opened),
-        number => {
-            transform::leave_tunnel(room, &parsed.plain, number, opened.payload_start, opened.payload_end)
-        }
-    }
+    leave_tunnel(room, parsed, &opened)
 }
 
 /// Takes ESP, and UDP where it came in it, out of an opened transport packet: the IP header gets its upper protocol and
@@ -208,6 +202,22 @@ fn transport(
     let next_header = dummy.unwrap_or(outside.next_header);
     let payload = Payload { inner_length, payload_length: inner_length, next_header };
     finish(frame, parameters, sequence, offset, payload)
+}
+
+/// Takes out what a tunnel packet carries, whatever it is.
+#[inline(always)]
+pub(crate) fn leave_tunnel(
+    room: &mut Room<'_>,
+    parsed: &Parsed,
+    opened: &Opened,
+) -> Result<Decapsulated, Rejected> {
+    match opened.next_header {
+        protocol::NO_NEXT_HEADER => Ok(Decapsulated::Dummy),
+        protocol::AGGFRAG => leave_transport(room, parsed, opened),
+        number => {
+            transform::leave_tunnel(room, &parsed.plain, number, opened.payload_start, opened.payload_end)
+        }
+    }
 }
 
 /// Closes the gap between the outer IP header and the payload.

@@ -547,8 +547,8 @@ fn parse_ports(next_header: u8, upper: &[u8]) -> Option<Ports> {
     Some(Ports { source: header.source_port, destination: header.destination_port })
 }
 
-/// An IPv4 address in the last four of sixteen octets.
+/// An IPv4 address in the last four of sixteen octets, where [`Plain`] has it.
 #[inline]
-pub(crate) const fn widen(address: [u8; 4]) -> [u8; 16] {
+pub const fn widen(address: [u8; 4]) -> [u8; 16] {
     (u32::from_be_bytes(address) as u128).to_be_bytes()
 }

@@ -148,6 +148,32 @@ impl From<BadTrailer> for Rejected {
     }
 }
 
+/// Why an authenticated packet is not decapsulated where the protocol has rules of its own for what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectedWith<BadPayload> {
+    /// The payload is not what the protocol's header promised.
+    Payload(BadPayload),
+    /// What all protocols have: trailer, inner packet, congestion, room, or another frame's parse result.
+    Transform(Rejected),
+}
+
+impl<BadPayload: fmt::Display> fmt::Display for RejectedWith<BadPayload> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Payload(payload) => payload.fmt(formatter),
+            Self::Transform(rejected) => rejected.fmt(formatter),
+        }
+    }
+}
+
+impl<BadPayload: fmt::Debug + fmt::Display> core::error::Error for RejectedWith<BadPayload> {}
+
+impl<BadPayload> From<Rejected> for RejectedWith<BadPayload> {
+    fn from(rejected: Rejected) -> Self {
+        Self::Transform(rejected)
+    }
+}
+
 /// What came out of an opened packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decapsulated {

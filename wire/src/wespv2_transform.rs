@@ -13,8 +13,6 @@
 //! Receiving: [`Geometry::open`], then decapsulate. The room needs 24 octets of headroom (plus UDP header and marker, plus
 //! the outer IP header) and up to 21 octets of tailroom (plus TFC padding).
 
-use core::fmt;
-
 use crate::esp::{self, Ipv6UdpChecksum, LastOptions, UdpEncapsulation};
 use crate::esp_transform::{self, Opened, Payload};
 use crate::geometry::Geometry;
@@ -122,34 +120,11 @@ pub fn finish_outer_checksum(frame: &mut [u8], parameters: &Parameters) -> Resul
 }
 
 /// Why an authenticated packet is not decapsulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// The WESPv2 header promised something else.
-    Payload(BadPayload),
-    /// What all protocols have: trailer, inner packet, congestion, room, or another frame's parse result.
-    Transform(transform::Rejected),
-}
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Payload(payload) => payload.fmt(formatter),
-            Self::Transform(rejected) => rejected.fmt(formatter),
-        }
-    }
-}
-
-impl core::error::Error for Rejected {}
+pub type Rejected = transform::RejectedWith<BadPayload>;
 
 impl From<BadPayload> for Rejected {
     fn from(payload: BadPayload) -> Self {
         Self::Payload(payload)
-    }
-}
-
-impl From<transform::Rejected> for Rejected {
-    fn from(rejected: transform::Rejected) -> Self {
-        Self::Transform(rejected)
     }
 }
 
@@ -165,14 +140,7 @@ pub fn decapsulate_tunnel(
     parameters: &Parameters,
 ) -> Result<Decapsulated, Rejected> {
     let opened = opened(room, parsed, located, parameters)?;
-    match opened.next_header {
-        protocol::NO_NEXT_HEADER => Ok(Decapsulated::Dummy),
-        protocol::AGGFRAG => Ok(esp_transform::leave_transport(room, parsed, &opened)?),
-        number => {
-            let Opened { payload_start, payload_end, .. } = opened;
-            Ok(transform::leave_tunnel(room, &parsed.plain, number, payload_start, payload_end)?)
-        }
-    }
+    Ok(esp_transform::leave_tunnel(room, parsed, &opened)?)
 }
 
 /// Takes WESPv2 and ESP, and UDP where they came in it, out of an opened transport packet: the IP header gets its upper
