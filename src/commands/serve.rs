@@ -2,7 +2,8 @@
 
 mod control;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -91,7 +92,7 @@ struct Counts {
     refused: u64,
 }
 
-/// Serves until it is interrupted.
+/// Serves until it is interrupted, which is how this work ends: the exit code is 0 then.
 pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
     let mut parameters: Parameters =
         device::parameters(&arguments.preset, arguments.config.as_deref(), &arguments.settings)?;
@@ -101,7 +102,7 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
     let nic =
         world.add_nic_with_parser(&parameters, parser).map_err(|error| Error::at("parameters", error))?;
     let mut server = VfioUserServer::bind(&arguments.socket, &world, nic)
-        .map_err(|error| Error::file(&arguments.socket, &error))?;
+        .map_err(|error| bind_error(&arguments.socket, &error))?;
     let mut link = Link::open(&arguments.link)?;
     let mut control = arguments
         .control
@@ -163,6 +164,20 @@ pub(crate) fn run(arguments: &ServeArguments, as_json: bool) -> Result<()> {
         }));
     }
     Ok(())
+}
+
+/// Why there is no socket, and what to do.
+fn bind_error(path: &Path, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Error::at(
+            path.display(),
+            "another process serves it, or it is a file that is no socket; choose another path",
+        ),
+        io::ErrorKind::InvalidInput => {
+            Error::at(path.display(), "too long for a socket's path; choose one of at most 107 bytes")
+        }
+        _ => Error::at(path.display(), format_args!("a socket cannot be made there: {error}")),
+    }
 }
 
 fn tell(notice: &Notice, counts: &mut Counts) {

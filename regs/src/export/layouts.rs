@@ -1,5 +1,6 @@
-//! What no single row says: rings, indices and phases; the forms of a transmit slot; the page of a queue pair in BAR2; shadow doorbells.
-//! Every number comes from the contract, and the places in a slot from the functions that drivers and devices use.
+//! What no single row says: rings, indices and phases; the forms of a transmit slot; the page of a queue pair in BAR2;
+//! shadow doorbells. Every number comes from the contract, and the places in a slot from the functions that drivers and
+//! devices use.
 
 use core::fmt::{self, Write};
 
@@ -257,13 +258,13 @@ doorbell itself. It turns them on in [`SHADOW_DOORBELL_CONTROL`](#shadow_doorbel
 elements of a pair are zeroed before it is turned on.
 
 ```text
-host, to ring                                      device, to sleep
-1. write descriptors                               1. event indices = the counts that it knows
-2. store the count (release)                       2. full fence
-3. full fence                                      3. look at the counts: one is ahead of what it knows?
-4. load the event index                               then stay awake
+host, to ring                              device, to sleep
+1. write descriptors                       1. event indices = the counts it knows
+2. store the count (release)               2. full fence
+3. full fence                              3. a count ahead of what it knows?
+4. load the event index                       then stay awake
 5. new - event - 1 < new - old (mod 2^32)?
-   then write the doorbell, with the same count
+   then write the doorbell, same count
 ```
 
 Either the device sees the count in its last look, or the host sees the event index that the count passes. A device that
