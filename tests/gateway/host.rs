@@ -191,12 +191,16 @@ impl Host {
         }
     }
 
-    /// Sequence number and data of an answer.
+    /// Sequence number and data of an answer; requests come to the socket too.
     pub fn answered(&mut self) -> Option<(u16, Vec<u8>)> {
         let socket = self.sockets.get_mut::<icmp::Socket>(self.icmp);
-        let (answer, _) = socket.recv().ok()?;
-        // Both families have type, code, checksum, identifier and sequence number alike.
-        Some((u16::from_be_bytes([answer[6], answer[7]]), answer[8..].to_vec()))
+        while let Ok((message, _)) = socket.recv() {
+            // Both families have type, code, checksum, identifier and sequence number alike.
+            if matches!(message[0], 0 | 129) {
+                return Some((u16::from_be_bytes([message[6], message[7]]), message[8..].to_vec()));
+            }
+        }
+        None
     }
 }
 

@@ -61,7 +61,7 @@ fn hosts_behind_two_gateways_ping_and_stream_in_every_form() {
         // And another library opens every packet on the wire, and finds what the hosts sent
         let mut witness = Witness::new(form);
         let opened = judge(&rig, form, &mut witness);
-        assert!(opened > 300, "{opened}");
+        assert!(opened > 200, "{opened}");
         // And the reports know them
         for side in [0, 1] {
             let report = rig.end(side);

@@ -6,7 +6,7 @@ use etherparse::PacketBuilder;
 
 use crate::forms::{Held, TUNNEL, Witness, spi};
 use crate::host::Host;
-use crate::rig::{Rig, SIDES};
+use crate::rig::Rig;
 
 const GENERATIONS: u32 = 4;
 const BURST: u32 = 16;
@@ -16,7 +16,7 @@ fn read_again(rig: &Rig, side: usize, text: &str) -> String {
     fs::write(rig.path("sa.toml", side), text).expect("a file");
     let gateway = rig.gateways[side].as_ref().expect("it runs");
     gateway.signal("HUP");
-    gateway.await_line(SIDES[side])
+    gateway.await_line("SAs")
 }
 
 /// Sends numbered packets both ways, and takes what comes.
@@ -142,7 +142,7 @@ fn a_file_that_will_not_do_is_told_and_nothing_changes() {
         (&other_key, &["sa.toml-left:", "16", "stay as they were"]),
         (&other_salt, &["`salt` is not as it was", "take a new SPI", "stay as they were"]),
         (&twice, &["exists", "stay as they were"]),
-        ("[psp]\nreceive = true\n", &["psp: cannot change", "stay as they were"]),
+        ("[psp]\nreceive = true\n", &["[psp]: cannot change", "stay as they were"]),
     ];
     for (text, parts) in rows.into_iter().skip(1) {
         let line = read_again(&rig, 0, text);
@@ -153,7 +153,7 @@ fn a_file_that_will_not_do_is_told_and_nothing_changes() {
     fs::remove_file(rig.path("sa.toml", 0)).expect("removes");
     let gateway = rig.gateways[0].as_ref().expect("it runs");
     gateway.signal("HUP");
-    assert!(gateway.await_line("sa.toml-left").contains("stay as they were"));
+    assert!(gateway.await_line("sa.toml-left").contains("No such file"));
     rig.ping(0, ends, 1);
     // An empty file is a good one: it takes all SAs away, and nothing passes in clear but what `default` lets pass.
     let (text, parts) = rows[0];

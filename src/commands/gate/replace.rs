@@ -59,7 +59,7 @@ impl Gate {
             _ => false,
         };
         if !same_psp {
-            return Err(Error::at("psp", "cannot change while packets go; start anew with it"));
+            return Err(Error::at("[psp]", "cannot change while packets go; start anew with it"));
         }
         let mut places = Vec::with_capacity(file.sas.len());
         for sa in &file.sas {
