@@ -132,10 +132,19 @@ pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Dev
             Ok(Device { nic, wire: Some(Wire { world, id }) })
         }
         DeviceName::VfioUser(_) | DeviceName::Vfio(_) => {
-            let nic = Nic::open(host(name)?, OpenOptions::default())
+            let nic = Nic::open(host(name)?, patient())
                 .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))?;
             Ok(Device { nic, wire: None })
         }
+    }
+}
+
+/// Deadlines for a device that lives by the clock on the wall, behind a socket or an emulator, on a machine that may be busy.
+pub fn patient() -> OpenOptions {
+    OpenOptions {
+        ready_timeout: Time::from_milliseconds(5_000),
+        command_timeout: Time::from_milliseconds(2_000),
+        ..OpenOptions::default()
     }
 }
 

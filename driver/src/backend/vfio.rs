@@ -48,7 +48,7 @@ const TICKS_PER_NANOSECOND: u128 = TICKS_PER_PICOSECOND as u128 * 1_000;
 
 /// A function that this process has from vfio-pci.
 pub struct Vfio {
-    // In this order they are dropped: no memory is unmapped, nor the function let go, while it could interrupt.
+    // In this order they are dropped: the function is let go, which resets it, before memory that it reaches is freed.
     interrupts: Interrupts,
     bars: [BaseAddress; 3],
     attachment: Attachment,

@@ -79,7 +79,7 @@ struct Raw {
 
 impl Raw {
     fn new(device: &DeviceName) -> Raw {
-        let (mut nic, host) = open(device);
+        let (mut nic, host) = open(device, false);
         nic.set_mac_loopback(true).expect("the device has a loopback");
         let memory = |bytes| SharedMemory::new(bytes).expect("memory");
         let (rings, frame, buffer) = (memory(RINGS_BYTES), memory(PAGE), memory(PAGE));

@@ -67,8 +67,9 @@ fn plain(device: &DeviceName) -> Rig {
 }
 
 fn opens_and_closes(device: &DeviceName) {
-    for _ in 0..2 {
-        let (mut nic, host) = open(device);
+    for shadow_doorbells in [false, true] {
+        let (mut nic, host) = open(device, shadow_doorbells);
+        assert!(shadow_doorbells || !nic.shadow_doorbells());
         println!("{}", nic.information());
         assert!(nic.capabilities_from_firmware().expect("firmware answers").spis_per_command > 0);
         nic.close().expect("it closes");
@@ -261,7 +262,7 @@ fn pushed(device: &DeviceName) {
     ] {
         let options =
             QueuePairOptions { stride, inline, push: PushPolicy::WhenIdle, ..QueuePairOptions::new() };
-        let mut rig = Rig::new(device, options);
+        let mut rig = Rig::with(device, options, false);
         for bytes in [8, 20, 40, 64, 500] {
             let frame = inner(0, bytes).frame();
             let (received, back) = rig.there_and_back(&frame, Protection::Clear);
@@ -325,7 +326,21 @@ fn reset(device: &DeviceName) {
 }
 
 fn bursts(device: &DeviceName) {
-    let mut rig = plain(device);
+    for shadow_doorbells in [false, true] {
+        let rig = Rig::with(device, QueuePairOptions::new(), shadow_doorbells);
+        if rig.nic.shadow_doorbells() != shadow_doorbells {
+            println!("the device offers no doorbells in host memory");
+            return;
+        }
+        let per_second = bursts_a_second(rig);
+        let doorbells = if shadow_doorbells { "in host memory" } else { "in registers" };
+        println!(
+            "FIGURE packets through ESP there and back, doorbells {doorbells}: {per_second:.0} a second"
+        );
+    }
+}
+
+fn bursts_a_second(mut rig: Rig) -> f64 {
     let out = rig.nic.install_sa(esp(Mode::Tunnel, Direction::Out).0).expect("installed");
     rig.nic.install_sa(esp(Mode::Tunnel, Direction::In).0).expect("installed");
     let frames: Vec<Vec<u8>> = (0..BURST).map(|index| inner(index, 40 + index * 30).frame()).collect();
@@ -339,13 +354,13 @@ fn bursts(device: &DeviceName) {
         }
     }
     let per_second = (BURST * BURSTS) as f64 / begun.elapsed().as_secs_f64();
-    println!("FIGURE packets through ESP there and back, each reported: {per_second:.0} a second");
     rig.close();
+    per_second
 }
 
 fn register_cost(device: &DeviceName) {
     const READS: u32 = 200;
-    let (nic, host) = open(device);
+    let (nic, host) = open(device, false);
     let begun = Instant::now();
     for _ in 0..READS {
         host.read32(Bar::Bar0, MAGIC.offset).expect("a register");

@@ -23,7 +23,12 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(device: &DeviceName, options: QueuePairOptions) -> Rig {
-        let (mut nic, host) = open(device);
+        Rig::with(device, options, OpenOptions::default().shadow_doorbells)
+    }
+
+    /// With doorbells in host memory, or with registers alone, which a pushed descriptor needs.
+    pub fn with(device: &DeviceName, options: QueuePairOptions, shadow_doorbells: bool) -> Rig {
+        let (mut nic, host) = open(device, shadow_doorbells);
         nic.set_mac_loopback(true).expect("the device has a loopback");
         let options = QueuePairOptions { clear_allowed: true, buffer_bytes: 16_384, ..options };
         let queue = nic.create_queue_pair(options).expect("a queue pair");
@@ -91,9 +96,10 @@ impl Rig {
 }
 
 /// Opens a device, and keeps its host side too.
-pub fn open(device: &DeviceName) -> (Nic, Both) {
+pub fn open(device: &DeviceName, shadow_doorbells: bool) -> (Nic, Both) {
     let host = Both(Rc::from(device::host(device).unwrap_or_else(|error| panic!("{error}"))));
-    let nic = Nic::open(Box::new(host.clone()), OpenOptions::default()).expect("the device opens");
+    let nic = Nic::open(Box::new(host.clone()), OpenOptions { shadow_doorbells, ..device::patient() })
+        .expect("the device opens");
     (nic, host)
 }
 

@@ -116,7 +116,7 @@ fn mapping_under(bytes: usize, code: Option<i32>, limit: Option<u64>) -> String 
         Some(Errno::NOSPC) => {
             "vfio has no room for more mappings (dma_entry_limit of vfio_iommu_type1)".to_owned()
         }
-        Some(Errno::EXIST) => "something is mapped there".to_owned(),
+        Some(Errno::EXIST | Errno::ADDRINUSE) => "something is mapped there".to_owned(),
         Some(error) => error.to_string(),
         None => "for an unknown reason".to_owned(),
     }
