@@ -14,8 +14,16 @@
 
 #[path = "conformance/bench.rs"]
 mod bench;
+#[path = "guest/cache.rs"]
+#[allow(dead_code, reason = "tests/guest uses the rest")]
+mod cache;
 #[path = "forms/esp.rs"]
 mod esp;
+#[path = "conformance/guest.rs"]
+mod guest;
+#[path = "guest/machine.rs"]
+#[allow(dead_code, reason = "tests/guest uses the rest")]
+mod machine;
 #[path = "forms/packets.rs"]
 mod packets;
 #[path = "forms/psp.rs"]
@@ -75,6 +83,7 @@ fn main() {
         segments::trials(&mut trials, backend);
     }
     rules::trials(&mut trials, Backend::VfioUserTrapped);
+    guest::trials(&mut trials);
     let mut arguments = Arguments::from_args();
     if std::env::var_os(bench::VFIO).is_some() {
         rules::trials(&mut trials, Backend::Vfio);

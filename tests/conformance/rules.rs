@@ -34,14 +34,19 @@ const RULES: [(&str, fn(Backend)); 19] = [
     ("no buffer, no loss of what comes later", no_buffers),
 ];
 
+const MAC_LOOPBACK: &str = "with its MAC looped back, what it protects it opens";
+
 /// The cases of the table.
 pub fn trials(trials: &mut Trials, backend: Backend) {
     for (name, rule) in RULES {
         trials.push(trial(backend, name, move || rule(backend)));
     }
-    trials.push(bare_trial(backend, "with its MAC looped back, what it protects it opens", move || {
-        mac_loopback(backend);
-    }));
+    trials.push(bare_trial(backend, MAC_LOOPBACK, move || mac_loopback(backend)));
+}
+
+/// What the cases are called.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    RULES.iter().map(|(name, _)| *name).chain([MAC_LOOPBACK])
 }
 
 /// A device with a driver and a queue pair.

@@ -284,6 +284,11 @@ impl Log {
         self.console.lines().find_map(|line| line.strip_prefix(start.as_str()))
     }
 
+    /// What the guest printed.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.console.lines()
+    }
+
     /// The last of what everybody said.
     pub fn end(&self) -> String {
         let mut text = String::new();
