@@ -71,9 +71,9 @@ fn a_path_that_will_not_do_is_exit_2_and_a_sentence() {
     let long = directory.path().join("l".repeat(120));
     for (path, message) in [
         (server.socket().as_path(), "another process serves it"),
-        (&file, "a file that is no socket"),
-        (&long, "too long"),
-        (&directory.path().join("missing/nic"), "cannot be made there"),
+        (file.as_path(), "a file that is no socket"),
+        (long.as_path(), "too long"),
+        (directory.path().join("missing/nic").as_path(), "cannot be made there"),
         (Path::new("/proc/nic"), "cannot be made there"),
         (directory.path(), "choose another path"),
     ] {

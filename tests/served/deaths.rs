@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use cryptonic_driver::backend::vfio_user::VfioUser;
@@ -39,12 +39,15 @@ fn traffic(queue: &mut QueuePair, sa: SaHandle, bursts: usize) -> Result<(), Que
 /// Runs `work` in a thread, which has to end.
 fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, end) = channel();
-    let thread = std::thread::spawn(move || done.send(work()).expect("the test waits"));
+    let thread = std::thread::spawn(move || drop(done.send(work())));
     let outcome = end.recv_timeout(PATIENCE * 4);
-    if outcome.is_err() && thread.is_finished() {
-        let _ = thread.join().map_err(|panic| std::panic::resume_unwind(panic));
+    match outcome {
+        Ok(outcome) => outcome,
+        Err(RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(thread.join().expect_err("it panicked"))
+        }
+        Err(RecvTimeoutError::Timeout) => panic!("it hangs"),
     }
-    outcome.expect("it ends")
 }
 
 #[test]

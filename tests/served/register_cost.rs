@@ -1,4 +1,4 @@
-//! What an access to a register costs, by backend: `CRYPTONIC_LONG=1 cargo test --release --test served register_cost --
+//! What an access to a register costs, by backend: `CRYPTONIC_LONG=1 cargo test --test served register_cost --
 //! --nocapture`. The figures are printed, not judged.
 
 use std::time::Instant;

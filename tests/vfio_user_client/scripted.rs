@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -200,8 +200,10 @@ fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let thread = std::thread::spawn(move || drop(done.send(work())));
     match end.recv_timeout(HUNG) {
         Ok(outcome) => outcome,
-        Err(_) if thread.is_finished() => std::panic::resume_unwind(thread.join().expect_err("it panicked")),
-        Err(_) => panic!("it hangs"),
+        Err(RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(thread.join().expect_err("it panicked"))
+        }
+        Err(RecvTimeoutError::Timeout) => panic!("it hangs"),
     }
 }
 
