@@ -188,15 +188,12 @@ pub(crate) fn limits(machine: Machine<'_>) -> Limits {
         .lines()
         .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
         .unwrap_or(0);
-    let limit = text("self/limits").lines().find_map(|line| {
-        let soft = line.strip_prefix("Max locked memory")?.split_whitespace().next()?.to_owned();
-        Some(soft)
-    });
-    let locked_bytes = match limit {
-        _ if capabilities >> CAPABILITY_TO_LOCK & 1 == 1 => None,
-        Some(soft) => soft.parse().ok(),
-        None => None,
-    };
+    let is_limited = capabilities >> CAPABILITY_TO_LOCK & 1 == 0;
+    let limits = text("self/limits");
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max locked memory"));
+    // The soft limit, which is a number or `unlimited`.
+    let soft = limit.and_then(|columns| columns.split_whitespace().next()).filter(|_| is_limited);
+    let locked_bytes = soft.and_then(|soft| soft.parse().ok());
     let memory = text("meminfo");
     let figure = |name: &str| {
         let line = memory.lines().find_map(|line| line.strip_prefix(name))?;
@@ -265,17 +262,8 @@ fn hand_over(machine: Machine<'_>, function: &Function, driver: &str) -> Result<
 /// Puts a function back to where it was before something failed, and tells if that fails too.
 fn put_back(machine: Machine<'_>, function: &Function, error: Error) -> Error {
     let before = function.driver.as_deref();
-    let name = function.driver_override.as_deref().unwrap_or("");
-    let now = find(machine, function.address).ok().and_then(|function| function.driver);
-    let back = if now.as_deref() == before {
-        // Only the override was touched.
-        let path = sysfs::folder(machine.root, function.address).join("driver_override");
-        put(machine, function.address, &path, &format!("{name}\n")).map(|()| now)
-    } else {
-        hand_over(machine, function, name)
-    };
-    match back {
-        Ok(driver) if driver.as_deref() == before => error,
+    match restore(machine, function).and_then(|()| find(machine, function.address)) {
+        Ok(now) if now.driver.as_deref() == before => error,
         _ => Error::at(
             function.address,
             format_args!(
@@ -285,6 +273,19 @@ fn put_back(machine: Machine<'_>, function: &Function, error: Error) -> Error {
             ),
         ),
     }
+}
+
+fn restore(machine: Machine<'_>, function: &Function) -> Result<()> {
+    let address = function.address;
+    let folder = sysfs::folder(machine.root, address);
+    if find(machine, address)?.driver != function.driver {
+        match &function.driver {
+            Some(before) => drop(hand_over(machine, function, before)?),
+            None => put(machine, address, &folder.join("driver/unbind"), &address.to_string())?,
+        }
+    }
+    let name = function.driver_override.as_deref().unwrap_or("");
+    put(machine, address, &folder.join("driver_override"), &format!("{name}\n"))
 }
 
 fn put(machine: Machine<'_>, address: Address, path: &Path, text: &str) -> Result<()> {

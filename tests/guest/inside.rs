@@ -2,6 +2,7 @@
 
 mod isolation;
 mod loopback;
+mod removal;
 mod rig;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,11 +13,12 @@ use cryptonic::device::DeviceName;
 
 pub use isolation::STAGES as ISOLATION;
 pub use loopback::STAGES as LOOPBACK;
+pub use removal::STAGES as REMOVAL;
 
 /// Does the stages of a part: `loopback vfio:0000:00:05.0`.
 pub fn run(arguments: &[String]) -> ExitCode {
     let [part, device] = arguments else {
-        eprintln!("usage: guest inside loopback|isolation DEVICE");
+        eprintln!("usage: guest inside loopback|isolation|removal DEVICE");
         return ExitCode::from(2);
     };
     let device: DeviceName = match device.parse() {
@@ -29,6 +31,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
     match part.as_str() {
         "loopback" => loopback::run(&device),
         "isolation" => isolation::run(&device),
+        "removal" => removal::run(&device),
         other => {
             eprintln!("there is no part {other}");
             return ExitCode::from(2);

@@ -289,6 +289,15 @@ impl Log {
         self.console.lines()
     }
 
+    /// What the guest said in a stage.
+    pub fn before(&self, name: &str) -> String {
+        let start = format!("STAGE {name}: ");
+        let lines: Vec<&str> =
+            self.console.lines().take_while(|line| !line.starts_with(start.as_str())).collect();
+        let of_this = lines.iter().rposition(|line| line.starts_with("STAGE ")).map_or(0, |at| at + 1);
+        lines[of_this..].join("\n")
+    }
+
     /// The last of what everybody said.
     pub fn end(&self) -> String {
         let mut text = String::new();

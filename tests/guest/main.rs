@@ -64,20 +64,21 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "too little memory that may be locked says so",
-        "chmod 666 /dev/vfio/[0-9]*; as_nobody 64 cryptonic info --device vfio:ADDRESS 2> out; test $? = 2 && cat out && grep -q 'ulimit -l' out",
+        "chmod 666 /dev/vfio/[0-9]*; as_nobody 4 cryptonic info --device vfio:ADDRESS 2> out; test $? = 2 && cat out && grep -q 'ulimit -l' out",
     ),
     (
         "no permission says so",
-        "chmod 600 /dev/vfio/[0-9]*; as_nobody unlimited cryptonic info --device vfio:ADDRESS 2> out; \
+        "chmod 600 /dev/vfio/[0-9]*; as_nobody 64 cryptonic info --device vfio:ADDRESS 2> out; \
          test $? = 2 && cat out && grep -q 'no permission for /dev/vfio/' out",
     ),
 ];
 
 /// What the guest does after that, by the test itself.
-const STAGES: &[&[&str]] = &[inside::LOOPBACK, inside::ISOLATION];
+const STAGES: &[&[&str]] = &[inside::LOOPBACK, inside::ISOLATION, inside::REMOVAL];
 
 /// What it does at the end.
 const LAST_COMMANDS: &[(&str, &str)] = &[
+    ("bind what is back", "cryptonic bind ADDRESS > out && grep -q 'is bound to vfio-pci' out"),
     ("the device is free again", "cryptonic info --device vfio:ADDRESS > out && cat out"),
     ("unbind", "cryptonic unbind ADDRESS > out && cat out && test ! -e /sys/bus/pci/devices/ADDRESS/driver"),
 ];
@@ -101,7 +102,7 @@ fn main() -> ExitCode {
 fn stage(log: &Log, name: &str) -> Result<(), Failed> {
     match log.stage(name) {
         Some(outcome) if outcome.starts_with("OK") => Ok(()),
-        Some(outcome) => Err(format!("{outcome}\n{}", log.end()).into()),
+        Some(outcome) => Err(format!("{outcome}\n{}", log.before(name)).into()),
         None => Err(format!("the guest did not come so far\n{}", log.end()).into()),
     }
 }
@@ -115,7 +116,8 @@ fn log() -> Option<&'static Log> {
         for (name, command) in COMMANDS {
             guest.stage(name, command);
         }
-        for part in ["loopback", "isolation"] {
+        guest.command("echo 24 > /proc/sys/vm/nr_hugepages");
+        for part in ["loopback", "isolation", "removal"] {
             guest.command(&format!("guest inside {part} vfio:ADDRESS"));
         }
         for (name, command) in LAST_COMMANDS {

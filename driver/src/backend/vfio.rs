@@ -1,6 +1,6 @@
 //! A PCI function behind Linux's vfio-pci: an IOMMU holds its DMA to what was mapped, interrupts come by eventfds.
 //!
-//! * **Attaching** ([`attachment`]): by iommufd and the function's own character device where the kernel has them, by
+//! * **Attaching**: by iommufd and the function's own character device where the kernel has them, by
 //!   container and group where not. A group without an IOMMU is refused.
 //! * **Registers** ([`base_address`]) are loads and stores where vfio lets a BAR be mapped, and system calls where it
 //!   does not.

@@ -45,7 +45,8 @@ const RECEIVE_RING: usize = 0x8000;
 const RECEIVE_COMPLETIONS: usize = 0xc000;
 const RINGS_BYTES: usize = 0x1_0000;
 const SLOTS_LOG2: u8 = 4;
-const QUEUE: u32 = 3;
+/// Frames that no rule steers are the first queue pair's.
+const QUEUE: u32 = 0;
 
 pub fn run(device: &DeviceName) {
     let bodies: [fn(&mut Raw); STAGES.len()] = [

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use cryptonic_pci::sysfs::{self, Function};
@@ -24,9 +24,9 @@ use super::{obstacles, system_call};
 
 /// A function that is open, and its I/O address space.
 pub(super) struct Attachment {
+    /// Never dropped: see `drop`.
     device: ManuallyDrop<VfioDevice>,
     space: Space,
-    folder: PathBuf,
 }
 
 enum Space {
@@ -62,7 +62,7 @@ impl Attachment {
             }),
         };
         let (device, space) = opened.map_err(|error| obstacles::opening(function, &error))?;
-        Ok(Attachment { device: ManuallyDrop::new(device), space, folder })
+        Ok(Attachment { device: ManuallyDrop::new(device), space })
     }
 
     pub(super) fn is_iommufd(&self) -> bool {
@@ -88,7 +88,7 @@ impl Attachment {
         Region { bytes, file_offset: self.device.get_region_offset(index), mappable }
     }
 
-    /// How many interrupts of a kind the function has, and whether their number can change while they are on.
+    /// How many interrupts of a kind the function has.
     pub(super) fn interrupts(&self, index: u32) -> u32 {
         self.device.get_irq_info(index).map_or(0, |interrupts| interrupts.count)
     }
@@ -171,17 +171,14 @@ impl AsFd for Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        // When a device of the crate is dropped it looks for its group again and panics if that is not found; one of
-        // iommufd panics if it cannot be detached. Such a device is closed here, and what else it held is left to
-        // the end of the process.
-        let orderly = match &self.space {
-            Space::Container(_) => self.folder.join("iommu_group").read_link().is_ok(),
-            Space::Iommufd(_) => self.device.detach_hwpt().is_ok(),
-        };
-        if orderly {
-            system_call::drop_device(&mut self.device);
-        } else {
-            system_call::close_device(&self.device);
+        // A device of the crate that is dropped looks for its group in /sys and panics if that is gone, as it is once a
+        // removal goes on: closing the device is what a removal waits for. So the device is closed here, and what it shares
+        // with the space is released; the kernel ends the rest when the last file is closed. A few hundred bytes of
+        // description stay behind.
+        system_call::close_device(&self.device);
+        match &self.space {
+            Space::Container(space) => system_call::release(space),
+            Space::Iommufd(space) => system_call::release(space),
         }
     }
 }

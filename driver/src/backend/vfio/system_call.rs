@@ -3,8 +3,8 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Arc;
 
 use cryptonic_pci::SharedMemory;
 use rustix::io::Errno;
@@ -82,15 +82,16 @@ pub(super) fn borrow(of: &impl AsRawFd) -> BorrowedFd<'_> {
     unsafe { BorrowedFd::borrow_raw(of.as_raw_fd()) }
 }
 
-/// Drops a device of the crate.
-pub(super) fn drop_device(device: &mut ManuallyDrop<VfioDevice>) {
-    // SAFETY: called once, from the drop of its owner, which does not touch it afterwards.
-    unsafe { ManuallyDrop::drop(device) };
-}
-
 /// Closes the file of a device of the crate that is never to be dropped.
 pub(super) fn close_device(device: &VfioDevice) {
     // SAFETY: called once, from the drop of its owner; the crate closes the file only when the device is dropped, which
     // it is not.
     drop(unsafe { OwnedFd::from_raw_fd(device.as_raw_fd()) });
+}
+
+/// Gives up what a device of the crate that is never to be dropped holds of its address space.
+pub(super) fn release<T>(space: &Arc<T>) {
+    // SAFETY: the device was made with a clone of this Arc and has kept it; it is neither dropped nor used again, so that
+    // its count is ours to give up. Called once, from the drop of its owner, which holds a count of its own.
+    unsafe { Arc::decrement_strong_count(Arc::as_ptr(space)) };
 }
