@@ -107,7 +107,7 @@ impl Wire {
 
     /// Lets time pass up to `time` since the device was opened; it has no effect where the device is ahead.
     pub fn pass_time(&self, time: Time) {
-        self.world.pass_time(time);
+        self.world.run_until(time);
     }
 
     /// Takes the frames that left since the last call.

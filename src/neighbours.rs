@@ -1,6 +1,9 @@
 //! Who is where on an Ethernet segment: ARP (RFC 826) and IPv6 neighbour discovery (RFC 4861), as much as a gateway needs.
 //! It answers for the addresses it was given, asks for those it has frames for, and learns from what it hears.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -141,9 +141,20 @@ fn bad_input_ends_with_2_and_names_its_place() {
 
 #[test]
 fn every_command_has_help() {
-    for command in
-        ["run", "pcap", "bench", "cosim", "experiment", "info", "stats", "sa", "regs", "completions", "man"]
-    {
+    for command in [
+        "run",
+        "pcap",
+        "gateway",
+        "bench",
+        "cosim",
+        "experiment",
+        "info",
+        "stats",
+        "sa",
+        "regs",
+        "completions",
+        "man",
+    ] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success(), "{command}");
         assert!(text(&output.stdout).contains("--json"), "{command}");

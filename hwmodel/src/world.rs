@@ -205,12 +205,6 @@ impl World {
         inner.advance(Until::Idle, false);
     }
 
-    /// Does every event up to a point in time, and sets the clock there if it is behind: for a world whose time goes along
-    /// with another clock.
-    pub fn pass_time(&self, until: Time) {
-        self.0.borrow_mut().run_until(until);
-    }
-
     /// Whether nothing is under way: nothing moves any more without a host, but for firmware that looks at the clock.
     pub fn drained(&self) -> bool {
         self.0.borrow().idle()

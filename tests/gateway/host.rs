@@ -113,7 +113,7 @@ pub struct Host {
     pub port: Port,
     interface: Interface,
     sockets: SocketSet<'static>,
-    tcp: SocketHandle,
+    tcp: [SocketHandle; 2],
     icmp: SocketHandle,
     started: Instant,
 }
@@ -144,7 +144,7 @@ impl Host {
         }
         let mut sockets = SocketSet::new(vec![]);
         let buffer = || tcp::SocketBuffer::new(vec![0; BUFFER_BYTES]);
-        let tcp = sockets.add(tcp::Socket::new(buffer(), buffer()));
+        let tcp = [0, 1].map(|_| sockets.add(tcp::Socket::new(buffer(), buffer())));
         let metadata = || icmp::PacketBuffer::new(vec![icmp::PacketMetadata::EMPTY; 64], vec![0; 16_384]);
         let mut socket = icmp::Socket::new(metadata(), metadata());
         socket.bind(icmp::Endpoint::Ident(IDENTIFIER)).expect("binds");
@@ -157,20 +157,21 @@ impl Host {
         self.interface.poll(now, &mut self.port, &mut self.sockets);
     }
 
-    pub fn tcp(&mut self) -> &mut tcp::Socket<'static> {
-        self.sockets.get_mut(self.tcp)
+    /// One of its two sockets.
+    pub fn tcp(&mut self, number: usize) -> &mut tcp::Socket<'static> {
+        self.sockets.get_mut(self.tcp[number])
     }
 
     /// A new connection; what was is forgotten.
-    pub fn connect(&mut self, to: IpAddr, local_port: u16) {
-        let socket = self.sockets.get_mut::<tcp::Socket>(self.tcp);
+    pub fn connect(&mut self, number: usize, to: IpAddr, port: u16, local_port: u16) {
+        let socket = self.sockets.get_mut::<tcp::Socket>(self.tcp[number]);
         socket.abort();
-        socket.connect(self.interface.context(), (IpAddress::from(to), 7), local_port).expect("connects");
+        socket.connect(self.interface.context(), (IpAddress::from(to), port), local_port).expect("connects");
     }
 
-    pub fn listen(&mut self) {
-        self.tcp().abort();
-        self.tcp().listen(7).expect("listens");
+    pub fn listen(&mut self, number: usize, port: u16) {
+        self.tcp(number).abort();
+        self.tcp(number).listen(port).expect("listens");
     }
 
     pub fn send_ping(&mut self, from: IpAddr, to: IpAddr, sequence: u16, data: &[u8]) {

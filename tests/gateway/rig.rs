@@ -81,6 +81,9 @@ impl Drop for Gateway {
     }
 }
 
+/// Where streams go.
+const PORT: u16 = 7;
+
 /// The names of the two sides, and the outer addresses of the gateways.
 pub const SIDES: [&str; 2] = ["left", "right"];
 
@@ -201,12 +204,12 @@ impl Rig {
     ) {
         let pattern = |side: usize, place: usize| (place * 31 + place / 256 + side * 7) as u8;
         let (mut sent, mut received) = ([0; 2], [0; 2]);
-        self.hosts[1].listen();
-        self.hosts[0].connect(ends[1], local_port);
+        self.hosts[1].listen(0, PORT);
+        self.hosts[0].connect(0, ends[1], PORT, local_port);
         self.until("both streams", |rig| {
             for side in [0, 1] {
                 let mut chunk = vec![0; 8192];
-                let socket = rig.hosts[side].tcp();
+                let socket = rig.hosts[side].tcp(0);
                 if socket.can_send() && sent[side] < bytes {
                     let count = chunk.len().min(bytes - sent[side]);
                     let data: Vec<u8> = (0..count).map(|index| pattern(side, sent[side] + index)).collect();

@@ -7,6 +7,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,10 @@ const END_LINES: usize = 60;
 
 /// A guest to be.
 pub struct Guest {
-    address: &'static str,
+    /// Where the device is; none for a guest without it.
+    address: Option<&'static str>,
+    /// Kernel modules that are loaded. Others follow by what they depend on.
+    modules: Vec<&'static str>,
     /// Lines of a shell.
     commands: String,
     /// Files of this machine, and where they are in the guest.
@@ -36,18 +40,30 @@ pub struct Guest {
 
 impl Guest {
     /// One with the device at `address`, `cryptonic`, and this test as `guest`.
+    #[allow(dead_code, reason = "not every test has the device")]
     pub fn new(address: &'static str) -> Guest {
+        let mut guest = Guest::without_device(&MODULES);
+        guest.address = Some(address);
+        guest.file(Path::new(env!("CARGO_BIN_EXE_cryptonic")), "/bin/cryptonic");
+        guest
+    }
+
+    /// One without the device, with these kernel modules, and this test as `guest`.
+    pub fn without_device(modules: &[&'static str]) -> Guest {
         let test = std::env::current_exe().expect("a program has a file");
-        let files = vec![
-            (PathBuf::from(env!("CARGO_BIN_EXE_cryptonic")), "/bin/cryptonic".to_owned()),
-            (test, "/bin/guest".to_owned()),
-        ];
-        Guest { address, commands: String::new(), files, arguments: vec![], serve_arguments: vec![] }
+        Guest {
+            address: None,
+            modules: modules.to_vec(),
+            commands: String::new(),
+            files: vec![(test, "/bin/guest".to_owned())],
+            arguments: vec![],
+            serve_arguments: vec![],
+        }
     }
 
     /// Has the guest do a command, `ADDRESS` in it being where the device is.
     pub fn command(&mut self, command: &str) {
-        let _ = writeln!(self.commands, "{}", command.replace("ADDRESS", self.address));
+        let _ = writeln!(self.commands, "{}", command.replace("ADDRESS", self.address.unwrap_or("none")));
     }
 
     /// As [`Guest::command`], with a line in the log that says how it ended.
@@ -74,28 +90,17 @@ impl Guest {
     }
 
     /// Serves the device, starts the guest, waits for its end, and gives what it printed.
+    #[allow(dead_code, reason = "not every test lets it end by itself")]
     pub fn run(&self, cache: &Cache) -> io::Result<Log> {
-        let started = Instant::now();
+        self.run_unless(cache, &AtomicBool::new(false))
+    }
+
+    /// As [`Guest::run`], but ends the guest at once when `stop` is set.
+    pub fn run_unless(&self, cache: &Cache, stop: &AtomicBool) -> io::Result<Log> {
         let folder = tempfile::tempdir()?;
         let socket = folder.path().join("device");
         let image = self.image(cache, folder.path())?;
-        let mut server = Ended(
-            Command::new(env!("CARGO_BIN_EXE_cryptonic"))
-                .args(["serve", "--socket"])
-                .arg(&socket)
-                .args(&self.serve_arguments)
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(fs::File::create(folder.path().join("server"))?)
-                .spawn()?,
-        );
-        while !socket.exists() {
-            if started.elapsed() > START || server.0.try_wait()?.is_some() {
-                let said = fs::read_to_string(folder.path().join("server"))?;
-                return Err(io::Error::other(format!("the device is not served: {said}")));
-            }
-            sleep(Duration::from_millis(20));
-        }
+        let server = self.address.map(|_| self.serve(folder.path(), &socket)).transpose()?;
         let console = folder.path().join("console");
         let mut machine = Ended(
             self.machine(cache, &socket, &image, &console)?
@@ -106,7 +111,8 @@ impl Guest {
         );
         let booted = Instant::now();
         // How it ends says nothing: it is well with a machine that was turned off.
-        while machine.0.try_wait()?.is_none() && booted.elapsed() < PATIENCE {
+        while machine.0.try_wait()?.is_none() && booted.elapsed() < PATIENCE && !stop.load(Ordering::Relaxed)
+        {
             sleep(Duration::from_millis(50));
         }
         let seconds = booted.elapsed().as_secs_f64();
@@ -116,6 +122,29 @@ impl Guest {
         let text = |name: &str| String::from_utf8_lossy(&read(name)).replace('\r', "");
         let image_bytes = fs::metadata(&image).map_or(0, |metadata| metadata.len());
         Ok(Log { console: text("console"), server: text("server"), qemu: text("qemu"), seconds, image_bytes })
+    }
+
+    /// Serves the device, and waits until it is there.
+    fn serve(&self, folder: &Path, socket: &Path) -> io::Result<Ended> {
+        let started = Instant::now();
+        let mut server = Ended(
+            Command::new(env!("CARGO_BIN_EXE_cryptonic"))
+                .args(["serve", "--socket"])
+                .arg(socket)
+                .args(&self.serve_arguments)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(fs::File::create(folder.join("server"))?)
+                .spawn()?,
+        );
+        while !socket.exists() {
+            if started.elapsed() > START || server.0.try_wait()?.is_some() {
+                let said = fs::read_to_string(folder.join("server"))?;
+                return Err(io::Error::other(format!("the device is not served: {said}")));
+            }
+            sleep(Duration::from_millis(20));
+        }
+        Ok(server)
     }
 
     fn machine(&self, cache: &Cache, socket: &Path, image: &Path, console: &Path) -> io::Result<Command> {
@@ -133,13 +162,15 @@ impl Guest {
         command.arg("-serial").arg(format!("file:{}", console.display()));
         // Devices that are mapped through an IOMMU need caching-mode, and come after it.
         command.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
-        let slot = self.address.split([':', '.']).nth(2).unwrap_or_default().trim_start_matches('0');
-        let device = serde_json::json!({
-            "driver": "vfio-user-pci",
-            "addr": format!("0x{slot}"),
-            "socket": { "type": "unix", "path": socket.to_string_lossy() },
-        });
-        command.arg("-device").arg(device.to_string());
+        if let Some(address) = self.address {
+            let slot = address.split([':', '.']).nth(2).unwrap_or_default().trim_start_matches('0');
+            let device = serde_json::json!({
+                "driver": "vfio-user-pci",
+                "addr": format!("0x{slot}"),
+                "socket": { "type": "unix", "path": socket.to_string_lossy() },
+            });
+            command.arg("-device").arg(device.to_string());
+        }
         command.args(&self.arguments);
         command.arg("-kernel").arg(cache.kernel()?).arg("-initrd").arg(image);
         command.args(["-append", "console=ttyS0 intel_iommu=on panic=-1 quiet loglevel=4"]);
@@ -160,7 +191,7 @@ impl Guest {
         };
         put(&cache.busybox(), "/bin/busybox")?;
         let mut order = Vec::new();
-        for name in MODULES {
+        for name in &self.modules {
             with_dependencies(cache, name, &mut order)?;
         }
         let mut modules = String::new();
