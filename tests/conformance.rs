@@ -15,7 +15,6 @@
 #[path = "conformance/bench.rs"]
 mod bench;
 #[path = "guest/cache.rs"]
-#[allow(dead_code, reason = "tests/guest uses the rest")]
 mod cache;
 #[path = "forms/esp.rs"]
 mod esp;

@@ -40,6 +40,17 @@ impl Cache {
     }
 }
 
+/// Says why tests in a guest are skipped, which `CRYPTONIC_REQUIRE=guest` forbids. `all` does not: what is fetched here may be
+/// out of reach of a machine that has every tool. `./check` finds the reason in a file.
+pub fn skip(reason: &str) {
+    let required = std::env::var("CRYPTONIC_REQUIRE").unwrap_or_default();
+    let forbidden = required.split(',').any(|name| name.trim() == "guest");
+    assert!(!forbidden, "{reason}: and CRYPTONIC_REQUIRE={required} requires it");
+    println!("skipped: {reason}");
+    let told = fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-skipped"), reason);
+    told.unwrap_or_else(|error| panic!("the reason cannot be told: {error}"));
+}
+
 /// Fetches what is not there yet; why not, if it cannot be had.
 pub fn fetch() -> Result<Cache, String> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {

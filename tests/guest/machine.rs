@@ -40,7 +40,6 @@ pub struct Guest {
 
 impl Guest {
     /// One with the device at `address`, `cryptonic`, and this test as `guest`.
-    #[allow(dead_code, reason = "not every test has the device")]
     pub fn new(address: &'static str) -> Guest {
         let mut guest = Guest::without_device(&MODULES);
         guest.address = Some(address);
@@ -72,25 +71,21 @@ impl Guest {
     }
 
     /// Puts a file into the guest, with the libraries it needs if it is a program.
-    #[allow(dead_code, reason = "for tests that bring programs of their own")]
     pub fn file(&mut self, file: &Path, place: &str) {
         self.files.push((file.to_owned(), place.to_owned()));
     }
 
     /// Adds to QEMU's command line, such as another device or a second serial line.
-    #[allow(dead_code, reason = "for tests that bring devices of their own")]
     pub fn arguments(&mut self, arguments: &[&str]) {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     }
 
     /// Adds to the command line of `cryptonic serve`.
-    #[allow(dead_code, reason = "for tests that change the device")]
     pub fn serve_arguments(&mut self, arguments: &[&str]) {
         self.serve_arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
     }
 
     /// Serves the device, starts the guest, waits for its end, and gives what it printed.
-    #[allow(dead_code, reason = "not every test lets it end by itself")]
     pub fn run(&self, cache: &Cache) -> io::Result<Log> {
         self.run_unless(cache, &AtomicBool::new(false))
     }
