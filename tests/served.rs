@@ -9,6 +9,8 @@ mod command;
 mod crate_client;
 #[path = "served/deaths.rs"]
 mod deaths;
+#[path = "served/doorbell_rate.rs"]
+mod doorbell_rate;
 #[path = "served/register_cost.rs"]
 mod register_cost;
 #[path = "served/rig.rs"]
