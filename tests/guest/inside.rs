@@ -1,5 +1,6 @@
 //! What this test does in the guest: stages on a device that is given by name, each with a line on the console.
 
+mod instructions;
 mod isolation;
 mod loopback;
 mod removal;
@@ -11,6 +12,7 @@ use std::time::Instant;
 
 use cryptonic::device::DeviceName;
 
+pub use instructions::STAGES as INSTRUCTIONS;
 pub use isolation::STAGES as ISOLATION;
 pub use loopback::STAGES as LOOPBACK;
 pub use removal::STAGES as REMOVAL;
@@ -18,7 +20,7 @@ pub use removal::STAGES as REMOVAL;
 /// Does the stages of a part: `loopback vfio:0000:00:05.0`.
 pub fn run(arguments: &[String]) -> ExitCode {
     let [part, device] = arguments else {
-        eprintln!("usage: guest inside loopback|isolation|removal DEVICE");
+        eprintln!("usage: guest inside loopback|isolation|removal|instructions DEVICE");
         return ExitCode::from(2);
     };
     let device: DeviceName = match device.parse() {
@@ -31,6 +33,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
     match part.as_str() {
         "loopback" => loopback::run(&device),
         "isolation" => isolation::run(&device),
+        "instructions" => instructions::run(&device),
         "removal" => removal::run(&device),
         other => {
             eprintln!("there is no part {other}");

@@ -93,10 +93,15 @@ fn main() -> ExitCode {
     }
     let commands = COMMANDS.iter().chain(LAST_COMMANDS).map(|(name, _)| *name);
     let stages = STAGES.iter().flat_map(|stages| stages.iter().copied());
-    let trials = commands
+    let mut trials: Vec<Trial> = commands
         .chain(stages)
         .map(|name| Trial::test(name.to_owned(), move || log().map_or(Ok(()), |log| stage(log, name))))
         .collect();
+    if std::env::var("CRYPTONIC_LONG").is_ok_and(|value| value == "1") {
+        let counted =
+            |name: &'static str| Trial::test(name, move || counted().map_or(Ok(()), |log| stage(&log, name)));
+        trials.extend(inside::INSTRUCTIONS.iter().copied().map(counted));
+    }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -106,6 +111,18 @@ fn stage(log: &Log, name: &str) -> Result<(), Failed> {
         Some(outcome) => Err(format!("{outcome}\n{}", log.before(name)).into()),
         None => Err(format!("the guest did not come so far\n{}", log.end()).into()),
     }
+}
+
+/// What a guest printed whose clock counts instructions.
+fn counted() -> Option<Log> {
+    let cache = cache::fetch().map_err(|reason| cache::skip(&format!("no guest: {reason}"))).ok()?;
+    let mut guest = Guest::new(ADDRESS);
+    guest.arguments(&["-icount", "shift=0,sleep=on"]);
+    guest.command("cryptonic bind ADDRESS");
+    guest.command("guest inside instructions vfio:ADDRESS");
+    let log = guest.run(&cache).unwrap_or_else(|error| panic!("the guest could not be run: {error}"));
+    println!("{}", log.summary());
+    Some(log)
 }
 
 /// What the one guest of all these tests printed; none if it could not be started here.
