@@ -383,7 +383,12 @@ impl Segment {
                     Some(group_mac) if mac == Mac::BROADCAST => (group, group_mac),
                     _ => (target, mac),
                 };
-                let from = self.link_local();
+                // An address of one's own, so that it is known where the answer's packets go (RFC 4861 7.2.2).
+                let own = self.own.iter().find_map(|own| match own {
+                    IpAddr::V4(_) => None,
+                    IpAddr::V6(own) => Some(*own),
+                });
+                let from = own.unwrap_or(self.link_local());
                 self.send_discovery(
                     Icmpv6Type::NeighborSolicitation,
                     target,

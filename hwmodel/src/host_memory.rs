@@ -19,7 +19,8 @@ pub struct DmaFault;
 pub struct HostMemory {
     /// In ascending order of addresses; none overlaps another.
     mappings: Vec<Mapping>,
-    last: Cell<usize>,
+    /// Which mappings held the last range that was read and the last that was written: drivers keep them apart.
+    last: [Cell<usize>; 2],
     /// Whether the device may start transactions.
     pub bus_master: bool,
     faults: Cell<u64>,
@@ -170,8 +171,8 @@ impl HostMemory {
             (offset < mapping.bytes && bytes <= mapping.bytes - offset && (mapping.writable || !write))
                 .then(|| (mapping.offset + offset) as usize)
         };
-        let last = self.last.get();
-        if let Some(mapping) = self.mappings.get(last)
+        let last = &self.last[usize::from(write)];
+        if let Some(mapping) = self.mappings.get(last.get())
             && let Some(offset) = fits(mapping)
         {
             return Some((&mapping.memory, offset));
@@ -179,7 +180,7 @@ impl HostMemory {
         let index = self.mappings.partition_point(|mapping| mapping.iova <= iova).checked_sub(1)?;
         let mapping = self.mappings.get(index)?;
         let offset = fits(mapping)?;
-        self.last.set(index);
+        last.set(index);
         Some((&mapping.memory, offset))
     }
 

@@ -62,13 +62,18 @@ fn neighbour_discovery_is_asked_and_answered_in_the_octets_of_rfc_4861() {
     segment.send([&[0; 12][..], &[0x86, 0xdd], &[7; 60]].concat(), address("fd00:1::1234:5678"), now);
     let question = ready(&mut segment).pop().expect("a question");
     let wanted = octets(
-        "3333ff345678 02000a0100fe 86dd 60000000 0020 3a ff fe80000000000000 00000afffe0100fe \
+        "3333ff345678 02000a0100fe 86dd 60000000 0020 3a ff fd00000100000000 00000000000000fe \
          ff020000000000000000 0001ff345678",
     );
     assert_eq!(question[..54], wanted[..]);
     assert_eq!((&question[54..56], &question[58..62]), (&[135, 0][..], &[0; 4][..]));
     assert_eq!(question[62..], octets("fd000001000000000000000012345678 0101 02000a0100fe")[..]);
     assert_eq!(sum(&question), 0xffff, "its checksum is right (RFC 4443 2.3)");
+    // And without an own address, from that which needs no configuration (RFC 4291 appendix A)
+    let mut bare = Segment::new(MAC);
+    bare.send(frame(), address("fd00:1::1"), now);
+    let question = ready(&mut bare).pop().expect("a question");
+    assert_eq!(question[22..38], octets("fe80000000000000 00000afffe0100fe")[..]);
     // And the same from a host for an own address is answered, from another MAC
     let mut asked = octets(
         "3333ff0000fe 02aa00000001 86dd 60000000 0020 3a ff fd000001000000000000000000000001 \

@@ -12,7 +12,9 @@ use crate::packets::{self, Shape, UDP};
 use crate::{Trials, bare_trial, trial};
 
 /// What is said of every device, and the case that holds it.
-const RULES: [(&str, fn(Backend)); 19] = [
+type Rule = (&'static str, fn(Backend));
+
+const RULES: [Rule; 19] = [
     ("it says what the model in this process says of itself", identity),
     ("opening, using and closing it touches no register that is reserved", no_reserved_register),
     ("a queue without leave sends nothing in clear", no_clear_packet),

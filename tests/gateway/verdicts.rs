@@ -150,7 +150,7 @@ fn bad_input_ends_with_2_and_names_its_place() {
         ),
         (
             &["--sa", &sa, "--inside", &one, "--outside", &other, "--device", "vfio:0000:03:00.0"],
-            &["not supported"],
+            &["needs the model"],
         ),
         (&["--sa", &sa, "--inside", &format!("replay:{sa}"), "--outside", &other], &["sa.toml", "capture"]),
     ];

@@ -66,6 +66,7 @@ impl Guest {
     }
 
     /// As [`Guest::command`], with a line in the log that says how it ended.
+    #[allow(dead_code, reason = "not every test has stages")]
     pub fn stage(&mut self, name: &str, command: &str) {
         self.command(&format!("stage '{name}' '{}'", command.replace('\'', r"'\''")));
     }
@@ -305,6 +306,7 @@ pub struct Log {
 
 impl Log {
     /// How a stage ended.
+    #[allow(dead_code, reason = "not every test has stages")]
     pub fn stage(&self, name: &str) -> Option<&str> {
         let start = format!("STAGE {name}: ");
         self.console.lines().find_map(|line| line.strip_prefix(start.as_str()))

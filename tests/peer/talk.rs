@@ -148,7 +148,15 @@ impl Talk {
         self.answer.clear();
         self.connect(1, Talk::ends(0, 0)[1], SHELL);
         let line = format!("{command}\n");
-        self.until("the guest's shell", |talk| talk.host.tcp(1).can_send());
+        let mut last = Instant::now();
+        self.until("the guest's shell", |talk| {
+            // It may not be there yet.
+            if !talk.host.tcp(1).is_open() && last.elapsed() > Duration::from_millis(200) {
+                last = Instant::now();
+                talk.connect(1, Talk::ends(0, 0)[1], SHELL);
+            }
+            talk.host.tcp(1).can_send()
+        });
         assert_eq!(self.host.tcp(1).send_slice(line.as_bytes()), Ok(line.len()));
     }
 
