@@ -21,6 +21,8 @@ pub struct Talk {
     local_port: u16,
     /// What the guest has answered so far to the command that is under way.
     answer: Vec<u8>,
+    /// Pings that were sent before the guest was there.
+    pub asked_early: u64,
 }
 
 impl Talk {
@@ -42,7 +44,7 @@ impl Talk {
             format!("--inside-gateway={gateway_4}"),
             format!("--inside-gateway={gateway_6}"),
         ]);
-        Talk { folder, gateway: Some(gateway), host, local_port: 40_000, answer: Vec::new() }
+        Talk { folder, gateway: Some(gateway), host, local_port: 40_000, answer: Vec::new(), asked_early: 0 }
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -70,6 +72,7 @@ impl Talk {
             if last.elapsed() > Duration::from_millis(500) {
                 last = Instant::now();
                 talk.host.send_ping(ends[0], ends[1], 0, b"there?");
+                talk.asked_early += 1;
             }
             talk.host.answered().is_some()
         });
