@@ -12,8 +12,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 driver_kept=180
-path_64_kept=8551
-path_1500_kept=18998
+path_64_kept=8987
+path_1500_kept=19465
 target="${CARGO_TARGET_DIR:-target}/release"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
