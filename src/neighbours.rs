@@ -349,14 +349,16 @@ impl Segment {
         );
     }
 
-    /// Asks for a neighbour: all of them, or the one that had the address.
+    /// Asks for a neighbour: all of them, or the one that had the address. The question comes from the own address that has
+    /// the most leading bits in common with it: some hosts answer none from beyond their own network.
     fn ask(&mut self, address: IpAddr, mac: Mac) {
         match address {
             IpAddr::V4(target) => {
-                let own = self.own.iter().find_map(|own| match own {
+                let own = self.own.iter().filter_map(|own| match own {
                     IpAddr::V4(own) => Some(*own),
                     IpAddr::V6(_) => None,
                 });
+                let own = own.max_by_key(|own| (own.to_bits() ^ target.to_bits()).leading_zeros());
                 let request = ArpEthIpv4Packet {
                     operation: ArpOperation::REQUEST,
                     sender_mac: self.mac.0,
@@ -384,10 +386,11 @@ impl Segment {
                     _ => (target, mac),
                 };
                 // An address of one's own, so that it is known where the answer's packets go (RFC 4861 7.2.2).
-                let own = self.own.iter().find_map(|own| match own {
+                let own = self.own.iter().filter_map(|own| match own {
                     IpAddr::V4(_) => None,
                     IpAddr::V6(own) => Some(*own),
                 });
+                let own = own.max_by_key(|own| (own.to_bits() ^ target.to_bits()).leading_zeros());
                 let from = own.unwrap_or(self.link_local());
                 self.send_discovery(
                     Icmpv6Type::NeighborSolicitation,

@@ -218,7 +218,9 @@ fn what_the_machine_runs_on_is_not_taken_away() {
     let route6 = |flags: &str, name: &str| {
         format!("{zeros} 00 {zeros} 00 fe80000000000000000000000000000a 00000400 1 0 {flags}     {name}\n")
     };
-    let cases: &[(&str, Carry, &[(&str, &str)], Option<&str>)] = &[
+    // A name, what the card carries, files of `/proc`, and why it is not taken away.
+    type Case<'a> = (&'a str, Carry, &'a [(&'a str, &'a str)], Option<&'a str>);
+    let cases: &[Case<'_>] = &[
         ("a disk that nobody mounted", disk, &[], None),
         (
             "a mounted partition",

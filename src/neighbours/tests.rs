@@ -52,6 +52,14 @@ fn arp_is_asked_and_answered_in_the_octets_of_rfc_826() {
     );
     segment.send(frame(), address("10.1.0.7"), now);
     assert_eq!(ready(&mut segment), [question]);
+    // From the own address that is nearest
+    segment.set_own(["10.2.0.254", "10.1.0.254", "192.0.2.1"].map(address).to_vec());
+    for (target, nearest) in
+        [("10.1.0.8", [10, 1, 0, 254]), ("10.2.0.8", [10, 2, 0, 254]), ("198.0.0.1", [192, 0, 2, 1])]
+    {
+        segment.send(frame(), address(target), now);
+        assert_eq!(ready(&mut segment)[0][28..32], nearest);
+    }
 }
 
 #[test]

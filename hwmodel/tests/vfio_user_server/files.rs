@@ -125,6 +125,7 @@ fn more_than_sixteen_files_end_the_connection() {
     let mut client = served.attach();
     client.command(DMA_MAP, 0, &map_payload(0, 0x1000, PAGE, 3), &[file.as_fd(); 17]);
     assert_eq!(client.answer(), None);
+    drop(client);
     served.is_sane();
     let mut client = served.attach();
     // Sixteen are a message, and one too many for a mapping.
