@@ -21,8 +21,8 @@ pub struct Talk {
     local_port: u16,
     /// What the guest has answered so far to the command that is under way.
     answer: Vec<u8>,
-    /// Pings that were sent before the guest was there.
-    pub asked_early: u64,
+    /// Pings that were sent before the guest answered one.
+    pub first_pings: u64,
 }
 
 impl Talk {
@@ -44,7 +44,7 @@ impl Talk {
             format!("--inside-gateway={gateway_4}"),
             format!("--inside-gateway={gateway_6}"),
         ]);
-        Talk { folder, gateway: Some(gateway), host, local_port: 40_000, answer: Vec::new(), asked_early: 0 }
+        Talk { folder, gateway: Some(gateway), host, local_port: 40_000, answer: Vec::new(), first_pings: 0 }
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -71,8 +71,8 @@ impl Talk {
         self.until("the guest", |talk| {
             if last.elapsed() > Duration::from_millis(500) {
                 last = Instant::now();
+                talk.first_pings += 1;
                 talk.host.send_ping(ends[0], ends[1], 0, b"there?");
-                talk.asked_early += 1;
             }
             talk.host.answered().is_some()
         });

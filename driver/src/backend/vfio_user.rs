@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cryptonic_pci::host::Wake;
+use cryptonic_pci::time::TICKS_PER_PICOSECOND;
 use cryptonic_pci::vfio_user::{
     Connection, DeviceInfo, DmaMap, DmaUnmap, FILES_MAX, Header, Incoming, InterruptInfo, MAJOR, MINOR,
     RegionAccess, RegionInfo, SetInterrupts, Version, command, device_flags, dma_flags, header_flags,
@@ -23,6 +24,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
+const TICKS_PER_NANOSECOND: u128 = TICKS_PER_PICOSECOND as u128 * 1_000;
 /// How long a server may take to answer, by default. One that does not is taken for gone.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// What this client can do, in the protocol's JSON.
@@ -402,7 +404,8 @@ impl Host for VfioUser {
     }
 
     fn now(&self) -> Time {
-        Time::from_nanoseconds(self.started.elapsed().as_nanos() as u64)
+        // 64 bits of ticks last 6.4 days and begin anew then; a deadline that is under way at that moment is late.
+        Time((self.started.elapsed().as_nanos() * TICKS_PER_NANOSECOND) as u64)
     }
 
     fn spend(&self, _: Work) {}
