@@ -170,6 +170,10 @@ fn advice(function: &Function, group: &[Function]) -> Option<String> {
     (!in_the_way.is_empty()).then(|| in_the_way.join("; "))
 }
 
+/// What is said where a device's memory will not lie in huge pages.
+pub(crate) const NO_HUGE_PAGES: &str =
+    "no huge pages are free, so memory for devices lies in normal ones: sysctl vm.nr_hugepages=64";
+
 /// What a process of ours may have of the machine.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Limits {

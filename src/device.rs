@@ -19,7 +19,9 @@ use cryptonic_pci::sysfs::Address;
 use cryptonic_pci::{Host, Time};
 use cryptonic_regs::Status;
 
+use crate::binding::{self, Machine};
 use crate::error::{Error, Result};
+use crate::output;
 
 /// Which device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +134,9 @@ pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Dev
             Ok(Device { nic, wire: Some(Wire { world, id }) })
         }
         DeviceName::VfioUser(_) | DeviceName::Vfio(_) => {
+            if matches!(name, DeviceName::Vfio(_)) && binding::limits(Machine::this()).huge_pages_free == 0 {
+                output::note(binding::NO_HUGE_PAGES);
+            }
             let nic = Nic::open(host(name)?, patient())
                 .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))?;
             Ok(Device { nic, wire: None })

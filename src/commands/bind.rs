@@ -146,10 +146,7 @@ fn advice(listed: &[Listed], limits: &Limits) -> Vec<String> {
         ));
     }
     if limits.huge_pages_free == 0 {
-        advice.push(
-            "no huge pages are free, so memory for devices lies in normal ones: sysctl vm.nr_hugepages=64"
-                .to_owned(),
-        );
+        advice.push(binding::NO_HUGE_PAGES.to_owned());
     }
     advice
 }

@@ -2,9 +2,16 @@
 
 mod forms;
 mod host;
+mod psp;
 mod rekey;
 mod rig;
+#[path = "../forms/textbook.rs"]
+#[allow(dead_code, reason = "the table of forms uses the rest")]
+mod textbook;
 mod verdicts;
+#[path = "../forms/witness.rs"]
+#[allow(dead_code, reason = "the table of forms uses the rest")]
+mod witness;
 
 use std::fs;
 

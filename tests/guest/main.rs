@@ -58,6 +58,10 @@ const COMMANDS: &[(&str, &str)] = &[
         "info",
         "cryptonic info --device vfio:ADDRESS > out && cat out && grep -q 'Cryptonic NIC .* (model)' out",
     ),
+    (
+        "without huge pages it is said that memory lies in normal ones",
+        "cryptonic info --device vfio:ADDRESS 2> out > /dev/null && cat out && grep -q 'no huge pages are free' out",
+    ),
     ("stats", "cryptonic stats --device vfio:ADDRESS --json > out && grep -q '\"counters\"' out"),
     (
         "a command that needs the model says so",
