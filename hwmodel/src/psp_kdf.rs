@@ -17,7 +17,7 @@
 //! * A clear in cycle `c` leaves no key from `c + 1` on, and what was not taken by then becomes a missing
 //!   key, at the output too. Nothing is ready for [`clear_cycles`] behind it, while all is zeroised.
 //!
-//! It has two faces. [`derive`] with [`KeyTiming`] and [`PspKdfTiming`] is a key at a time. [`PspKdfShell`] is the same
+//! It has two faces. [`derive()`] with [`KeyTiming`] and [`PspKdfTiming`] is a key at a time. [`PspKdfShell`] is the same
 //! unit a cycle at a time: what RTL is held to. A property test holds the two together.
 
 use std::collections::VecDeque;

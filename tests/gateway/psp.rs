@@ -30,7 +30,7 @@ const FORMS: [Psp; 3] = [
 
 /// The SPI by which `sender` sends packets of a family: its top bit says which of the receiver's keys it is of.
 fn spi(sender: usize, family: usize) -> u32 {
-    (sender as u32) << 31 | 0x4000 + family as u32
+    ((sender as u32) << 31) | (0x4000 + family as u32)
 }
 
 impl Psp {

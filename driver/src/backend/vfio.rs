@@ -2,7 +2,7 @@
 //!
 //! * **Attaching**: by iommufd and the function's own character device where the kernel has them, by
 //!   container and group where not. A group without an IOMMU is refused.
-//! * **Registers** ([`base_address`]) are loads and stores where vfio lets a BAR be mapped, and system calls where it
+//! * **Registers** (`base_address`) are loads and stores where vfio lets a BAR be mapped, and system calls where it
 //!   does not.
 //! * **Bus mastering** is the driver's to turn on, once its memory is mapped ([`Host::config_write`]). It is turned off
 //!   before a reset, because the kernel puts back what it found, and when the [`Vfio`] is dropped.
