@@ -169,6 +169,8 @@ impl Apt {
             "APT::Architectures=amd64".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::Retries=2".to_owned(),
+            "Acquire::http::Timeout=20".to_owned(),
+            "Acquire::https::Timeout=20".to_owned(),
             "Debug::NoLocking=true".to_owned(),
         ] {
             command.arg("-o").arg(option);
