@@ -71,7 +71,7 @@ pub(crate) fn bind(machine: Machine<'_>, address: Address, force: bool) -> Resul
     if !machine.root.join("sys/bus/pci/drivers").join(VFIO_PCI).exists() {
         return Err(Error::at(address, "vfio-pci is not loaded: `modprobe vfio-pci`"));
     }
-    if function.group.is_none() {
+    if function.group.is_none() && !goes_without_iommu(machine) {
         return Err(Error::at(
             address,
             "no IOMMU holds back its DMA, so vfio-pci will not have it: turn the IOMMU on in the firmware's setup \
@@ -157,7 +157,9 @@ fn advice(function: &Function, group: &[Function]) -> Option<String> {
         return Some("turn the IOMMU on: intel_iommu=on on the kernel's command line".to_owned());
     };
     if own.without_iommu {
-        return Some("it is bound without an IOMMU, which is refused: turn the IOMMU on".to_owned());
+        return Some(format!(
+            "turn the IOMMU on; or use --device vfio-noiommu:{address}, if it may reach all memory of this machine"
+        ));
     }
     if function.driver.as_deref() != Some(VFIO_PCI) {
         return Some(format!("cryptonic bind {address}"));
@@ -211,6 +213,12 @@ pub(crate) fn limits(machine: Machine<'_>) -> Limits {
     }
 }
 
+/// Whether vfio takes functions that no IOMMU holds back.
+fn goes_without_iommu(machine: Machine<'_>) -> bool {
+    let mode = machine.root.join("sys/module/vfio/parameters/enable_unsafe_noiommu_mode");
+    fs::read_to_string(mode).is_ok_and(|mode| mode.trim() == "Y")
+}
+
 /// Whether it is a NIC of our contract.
 pub(crate) fn is_ours(function: &Function) -> bool {
     (function.vendor, function.device) == (PCI_VENDOR_ID, PCI_DEVICE_ID)
@@ -234,13 +242,15 @@ fn in_group(machine: Machine<'_>, function: &Function) -> Result<Vec<Function>> 
 }
 
 fn change(machine: Machine<'_>, function: &Function, driver: Option<String>) -> Result<Change> {
-    let mut in_the_way = in_group(machine, function)?;
+    // A group that vfio makes up is there with its driver alone.
+    let now = find(machine, function.address)?;
+    let mut in_the_way = in_group(machine, &now)?;
     in_the_way.retain(|other| other.address != function.address && !other.is_viable());
     Ok(Change {
         address: function.address,
         before: function.driver.clone(),
         driver,
-        group: function.group.as_ref().map(|group| group.number),
+        group: now.group.map(|group| group.number),
         in_the_way,
     })
 }

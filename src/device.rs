@@ -32,6 +32,8 @@ pub enum DeviceName {
     VfioUser(PathBuf),
     /// A PCI function that is bound to vfio-pci.
     Vfio(Address),
+    /// One that no IOMMU holds back.
+    VfioWithoutIommu(Address),
 }
 
 impl DeviceName {
@@ -53,6 +55,7 @@ impl fmt::Display for DeviceName {
             DeviceName::Model => formatter.write_str("model"),
             DeviceName::VfioUser(path) => write!(formatter, "vfio-user:{}", path.display()),
             DeviceName::Vfio(address) => write!(formatter, "vfio:{address}"),
+            DeviceName::VfioWithoutIommu(address) => write!(formatter, "vfio-noiommu:{address}"),
         }
     }
 }
@@ -68,7 +71,8 @@ impl FromStr for DeviceName {
                 address.map(DeviceName::Vfio).map_err(|error| error.to_string())
             }
             _ if text.starts_with("vfio-noiommu:") => {
-                Err("a device without an IOMMU could write all memory; that is not supported".to_owned())
+                let address = text["vfio-noiommu:".len()..].parse::<Address>();
+                address.map(DeviceName::VfioWithoutIommu).map_err(|error| error.to_string())
             }
             _ if text.len() > "vfio-user:".len() && text.starts_with("vfio-user:") => {
                 Ok(DeviceName::VfioUser(PathBuf::from(&text["vfio-user:".len()..])))
@@ -133,9 +137,15 @@ pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Dev
             let nic = drive(&world, id)?;
             Ok(Device { nic, wire: Some(Wire { world, id }) })
         }
-        DeviceName::VfioUser(_) | DeviceName::Vfio(_) => {
-            if matches!(name, DeviceName::Vfio(_)) && binding::limits(Machine::this()).huge_pages_free == 0 {
-                output::note(binding::NO_HUGE_PAGES);
+        DeviceName::VfioUser(_) | DeviceName::Vfio(_) | DeviceName::VfioWithoutIommu(_) => {
+            match name {
+                DeviceName::Vfio(_) if binding::limits(Machine::this()).huge_pages_free == 0 => {
+                    output::note(binding::NO_HUGE_PAGES);
+                }
+                DeviceName::VfioWithoutIommu(address) => output::note(&format!(
+                    "no IOMMU holds back the DMA of {address}: it can read and write all memory of this machine"
+                )),
+                _ => {}
             }
             let nic = Nic::open(host(name)?, patient())
                 .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))?;
@@ -167,6 +177,10 @@ fn attach(name: &DeviceName) -> std::result::Result<Box<dyn Host>, String> {
             Err(error) => Err(error.to_string()),
         },
         DeviceName::Vfio(address) => match Vfio::open(*address) {
+            Ok(host) => Ok(Box::new(host)),
+            Err(error) => Err(error.to_string()),
+        },
+        DeviceName::VfioWithoutIommu(address) => match Vfio::open_without_iommu(*address) {
             Ok(host) => Ok(Box::new(host)),
             Err(error) => Err(error.to_string()),
         },

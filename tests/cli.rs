@@ -97,7 +97,11 @@ fn bad_input_ends_with_2_and_names_its_place() {
             &["vfio:0000:ff:1f.7", "no PCI function", "cryptonic list"],
         ),
         (&["info", "--device", "vfio:eth0"], &["--device", "0000:03:00.0"]),
-        (&["info", "--device", "vfio-noiommu:0000:03:00.0"], &["--device", "without an IOMMU"]),
+        (
+            &["info", "--device", "vfio-noiommu:0000:ff:1f.7"],
+            &["vfio-noiommu:0000:ff:1f.7", "no PCI function"],
+        ),
+        (&["info", "--device", "vfio-noiommu:eth0"], &["--device", "0000:03:00.0"]),
         (&["bind", "03:00"], &["03:00", "0000:03:00.0"]),
         (&["bind", "0000:ff:1f.7"], &["0000:ff:1f.7", "no PCI function", "cryptonic list"]),
         (&["unbind", "0000:ff:1f.7"], &["0000:ff:1f.7", "no PCI function"]),

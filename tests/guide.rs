@@ -172,6 +172,9 @@ impl Host for Watched {
     fn push64(&self, bar: Bar, offset: u32, line: &[u8; 64]) -> Result<(), HostError> {
         self.host.push64(bar, offset, line)
     }
+    fn address_of(&self, memory: &SharedMemory, wanted: u64) -> Result<u64, HostError> {
+        self.host.address_of(memory, wanted)
+    }
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {
         self.memories.borrow_mut().push(memory.clone());
         self.host.dma_map(memory, iova, access)

@@ -120,7 +120,7 @@ impl Shared {
         self.host.config_write(COMMAND, command)
     }
 
-    /// Allocates memory and maps it at addresses that were never used before.
+    /// Allocates memory and maps it, at addresses that were never used before where they are ours to choose.
     pub(crate) fn arena(&self, bytes: usize, access: DmaAccess) -> Result<Arena, Error> {
         let memory = self.host.memory(bytes).map_err(Error::Memory)?;
         let iova = self.next_address.get();
@@ -129,6 +129,7 @@ impl Shared {
         if next > ADDRESSES_END {
             return Err(Error::AddressesExhausted);
         }
+        let iova = self.host.address_of(&memory, iova)?;
         self.host.dma_map(&memory, iova, access)?;
         self.next_address.set(next);
         Ok(Arena { memory, iova, mapped: Cell::new(true) })

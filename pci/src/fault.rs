@@ -103,6 +103,9 @@ impl<H: Host> Host for Fault<H> {
         self.host.memory(bytes)
     }
 
+    fn address_of(&self, memory: &SharedMemory, wanted: u64) -> Result<u64, HostError> {
+        self.host.address_of(memory, wanted)
+    }
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {
         self.host.dma_map(memory, iova, access)
     }

@@ -109,7 +109,12 @@ pub trait Host {
     fn memory(&self, bytes: usize) -> io::Result<SharedMemory> {
         SharedMemory::new(bytes)
     }
-    /// Lets the device reach `memory` from `iova` on.
+    /// Where the device is to see `memory`, which the driver would like to have at `wanted`. A host whose IOMMU translates
+    /// takes what is wanted; one without has no choice.
+    fn address_of(&self, _memory: &SharedMemory, wanted: u64) -> Result<u64, HostError> {
+        Ok(wanted)
+    }
+    /// Lets the device reach `memory` from `iova` on, which [`Host::address_of`] gave.
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError>;
     /// Ends a mapping. When it returns, no access of the device to it is under way.
     fn dma_unmap(&self, iova: u64) -> Result<(), HostError>;

@@ -17,6 +17,9 @@ use thiserror::Error;
 #[error("access outside shared memory")]
 pub struct OutOfBounds;
 
+/// Bytes of a huge page.
+pub const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// A range of memory that a host and a device both reach: a sealed memfd on Linux, an unlinked file
 /// elsewhere. Clones share the memory; it is unmapped with the last of them.
 #[derive(Clone)]
@@ -72,13 +75,49 @@ impl SharedMemory {
     /// As [`SharedMemory::new`], in pages of 2 MiB and rounded up to a multiple of that, if the system has as many
     /// set aside (`/proc/sys/vm/nr_hugepages`). If not, in normal pages: [`SharedMemory::has_huge_pages`] tells.
     pub fn new_huge(bytes: usize) -> io::Result<Self> {
-        const HUGE_PAGE_BYTES: usize = 2 << 20;
         // A system without such pages refuses the file; one whose pages are taken refuses the mapping.
         bytes
             .max(1)
             .checked_next_multiple_of(HUGE_PAGE_BYTES)
             .and_then(|bytes| SharedMemory::map(anonymous_file(bytes as u64, true).ok()?, bytes, true).ok())
             .map_or_else(|| SharedMemory::new(bytes), Ok)
+    }
+
+    /// Some of this memory's huge pages, by number, in the order in which they are named; the others are given back to
+    /// the system. Consumes this memory, which nobody else may have; the result's [`SharedMemory::file`] has its pages in
+    /// the order of before.
+    #[cfg(target_os = "linux")]
+    pub fn into_huge_pages(self, order: &[usize]) -> io::Result<Self> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        let pages = self.bytes() / HUGE_PAGE_BYTES;
+        let named = |page: &usize| order.iter().filter(|other| *other == page).count();
+        let is_valid = !order.is_empty() && order.iter().all(|page| *page < pages && named(page) == 1);
+        if !self.has_huge_pages() || !is_valid || Arc::strong_count(&self.0) != 1 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let file = self.file().try_clone()?;
+        for page in (0..pages).filter(|page| named(page) == 0) {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(&file, flags, (page * HUGE_PAGE_BYTES) as u64, HUGE_PAGE_BYTES as u64)?;
+        }
+        let memory = SharedMemory::map(file, order.len() * HUGE_PAGE_BYTES, true)?;
+        for (place, page) in order.iter().enumerate() {
+            let start = memory.address().wrapping_add(place * HUGE_PAGE_BYTES);
+            // SAFETY: the mapping that is replaced is this memory's own, whole pages of it, and nobody has it yet. What
+            // replaces it is a page of the same file, which is sealed against being made shorter.
+            unsafe {
+                mmap(
+                    start.cast(),
+                    HUGE_PAGE_BYTES,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::SHARED | MapFlags::FIXED,
+                    memory.file(),
+                    (page * HUGE_PAGE_BYTES) as u64,
+                )
+            }?;
+        }
+        Ok(memory)
     }
 
     fn map(file: File, bytes: usize, huge_pages: bool) -> io::Result<Self> {
@@ -484,6 +523,27 @@ mod tests {
         assert_eq!((memory.read_word(last), memory.read_word(0)), (Ok(7), Ok(0)));
         // More than any machine has huge pages for.
         assert!(!SharedMemory::new_huge(1 << 40).is_ok_and(|memory| memory.has_huge_pages()));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn huge_pages_take_the_order_that_is_asked_for() {
+        for order in [&[][..], &[3], &[0, 0]] {
+            let memory = SharedMemory::new_huge(3 * HUGE_PAGE_BYTES).unwrap();
+            assert!(memory.into_huge_pages(order).is_err(), "{order:?}");
+        }
+        let memory = SharedMemory::new_huge(3 * HUGE_PAGE_BYTES).unwrap();
+        if memory.has_huge_pages() {
+            for page in 0..3 {
+                memory.write_word(page * HUGE_PAGE_BYTES, page as u64).unwrap();
+            }
+            assert!(memory.clone().into_huge_pages(&[2]).is_err(), "another has it");
+            let memory = memory.into_huge_pages(&[2, 0]).unwrap();
+            assert_eq!(memory.bytes(), 2 * HUGE_PAGE_BYTES);
+            assert_eq!((memory.read_word(0), memory.read_word(HUGE_PAGE_BYTES)), (Ok(2), Ok(0)));
+        } else {
+            assert!(memory.into_huge_pages(&[2, 0]).is_err(), "it lies in small pages");
+        }
     }
 
     #[cfg(target_os = "linux")]

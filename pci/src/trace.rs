@@ -107,6 +107,9 @@ impl<H: Host, S: FnMut(Access), R: Fn(Bar, u32) -> bool> Host for Trace<H, S, R>
         self.host.memory(bytes)
     }
 
+    fn address_of(&self, memory: &SharedMemory, wanted: u64) -> Result<u64, HostError> {
+        self.host.address_of(memory, wanted)
+    }
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {
         let result = self.host.dma_map(memory, iova, access);
         self.tell(Kind::Map, None, iova, result.is_ok().then_some(memory.bytes() as u64));

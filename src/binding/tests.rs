@@ -376,6 +376,19 @@ fn bad_requests_say_what_is_the_matter_and_write_nothing() {
 }
 
 #[test]
+fn without_an_iommu_a_function_is_bound_only_where_vfio_takes_it() {
+    for (mode, bound) in [("N\n", false), ("Y\n", true)] {
+        let mut machine = Played::new();
+        machine.function(CARD, OURS, None, 7);
+        let link = "sys/devices/pci0000:00/0000:03:00.0/iommu_group";
+        fs::remove_file(machine.path(link)).expect("it was there");
+        machine.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", mode);
+        assert_eq!(machine.bind(false).is_ok(), bound, "{mode}");
+        assert_eq!(machine.state().0.is_some(), bound, "{mode}");
+    }
+}
+
+#[test]
 fn a_list_tells_groups_and_the_next_step() {
     let mut machine = Played::new();
     machine.function(CARD, OURS, None, 7);

@@ -1,5 +1,6 @@
 //! What this test does in the guest: stages on a device that is given by name, each with a line on the console.
 
+mod errors;
 mod instructions;
 mod isolation;
 mod loopback;
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use cryptonic::device::DeviceName;
 
+pub use errors::STAGES as ERRORS;
 pub use instructions::STAGES as INSTRUCTIONS;
 pub use isolation::STAGES as ISOLATION;
 pub use loopback::STAGES as LOOPBACK;
@@ -20,7 +22,7 @@ pub use removal::STAGES as REMOVAL;
 /// Does the stages of a part: `loopback vfio:0000:00:05.0`.
 pub fn run(arguments: &[String]) -> ExitCode {
     let [part, device] = arguments else {
-        eprintln!("usage: guest inside loopback|isolation|removal|instructions DEVICE");
+        eprintln!("usage: guest inside loopback|isolation|errors|removal|instructions DEVICE");
         return ExitCode::from(2);
     };
     let device: DeviceName = match device.parse() {
@@ -33,6 +35,7 @@ pub fn run(arguments: &[String]) -> ExitCode {
     match part.as_str() {
         "loopback" => loopback::run(&device),
         "isolation" => isolation::run(&device),
+        "errors" => errors::run(&device),
         "instructions" => instructions::run(&device),
         "removal" => removal::run(&device),
         other => {

@@ -36,6 +36,9 @@ pub struct Guest {
     arguments: Vec<String>,
     /// More of the server's command line.
     serve_arguments: Vec<String>,
+    /// A kernel with all that is needed built in, in the place of Debian's with modules.
+    kernel: Option<PathBuf>,
+    has_iommu: bool,
 }
 
 impl Guest {
@@ -57,7 +60,30 @@ impl Guest {
             files: vec![(test, "/bin/guest".to_owned())],
             arguments: vec![],
             serve_arguments: vec![],
+            kernel: None,
+            has_iommu: true,
         }
+    }
+
+    /// Takes another kernel, which has everything built in.
+    #[allow(dead_code, reason = "not every test has another kernel")]
+    pub fn kernel(&mut self, file: &Path) {
+        self.kernel = Some(file.to_owned());
+        self.modules.clear();
+    }
+
+    /// Loads one more kernel module, unless it is built in.
+    #[allow(dead_code, reason = "not every test needs one")]
+    pub fn module(&mut self, name: &'static str) {
+        if self.kernel.is_none() {
+            self.modules.push(name);
+        }
+    }
+
+    /// Takes the IOMMU away.
+    #[allow(dead_code, reason = "most tests are about one")]
+    pub fn without_iommu(&mut self) {
+        self.has_iommu = false;
     }
 
     /// Has the guest do a command, `ADDRESS` in it being where the device is.
@@ -157,18 +183,27 @@ impl Guest {
         command.args(["-nodefaults", "-no-reboot", "-display", "none"]);
         command.arg("-serial").arg(format!("file:{}", console.display()));
         // Devices that are mapped through an IOMMU need caching-mode, and come after it.
-        command.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
+        if self.has_iommu {
+            command.args(["-device", "intel-iommu,intremap=on,caching-mode=on"]);
+        }
         if let Some(address) = self.address {
-            let slot = address.split([':', '.']).nth(2).unwrap_or_default().trim_start_matches('0');
-            let device = serde_json::json!({
+            let mut device = serde_json::json!({
                 "driver": "vfio-user-pci",
-                "addr": format!("0x{slot}"),
                 "socket": { "type": "unix", "path": socket.to_string_lossy() },
             });
+            match address.split([':', '.']).collect::<Vec<_>>()[..] {
+                [_, "00", slot, _] => device["addr"] = format!("0x{}", slot.trim_start_matches('0')).into(),
+                // Behind the first root port, as in a slot of a board.
+                _ => {
+                    command.args(["-device", "pcie-root-port,id=root-port,chassis=1,addr=0x5"]);
+                    device["bus"] = "root-port".into();
+                }
+            }
             command.arg("-device").arg(device.to_string());
         }
         command.args(&self.arguments);
-        command.arg("-kernel").arg(cache.kernel()?).arg("-initrd").arg(image);
+        let kernel = self.kernel.clone().map_or_else(|| cache.kernel(), Ok)?;
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(image);
         command.args(["-append", "console=ttyS0 intel_iommu=on panic=-1 quiet loglevel=4"]);
         Ok(command)
     }

@@ -24,6 +24,7 @@ mod textbook;
 #[allow(dead_code, reason = "the table of forms uses the rest")]
 mod witness;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -31,7 +32,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use machine::{Guest, Log};
 
 /// Where the device is in the guest.
-const ADDRESS: &str = "0000:00:05.0";
+const ADDRESS: &str = "0000:01:00.0";
 
 /// What the guest does: a name, and a command of its shell.
 const COMMANDS: &[(&str, &str)] = &[
@@ -79,13 +80,56 @@ const COMMANDS: &[(&str, &str)] = &[
 ];
 
 /// What the guest does after that, by the test itself.
-const STAGES: &[&[&str]] = &[inside::LOOPBACK, inside::ISOLATION, inside::REMOVAL];
+const STAGES: &[&[&str]] = &[inside::LOOPBACK, inside::ISOLATION, inside::ERRORS, inside::REMOVAL];
 
 /// What it does at the end.
 const LAST_COMMANDS: &[(&str, &str)] = &[
     ("bind what is back", "cryptonic bind ADDRESS > out && grep -q 'is bound to vfio-pci' out"),
     ("the device is free again", "cryptonic info --device vfio:ADDRESS > out && cat out"),
     ("unbind", "cryptonic unbind ADDRESS > out && cat out && test ! -e /sys/bus/pci/devices/ADDRESS/driver"),
+];
+
+/// What a guest without an IOMMU does before its stages. Debian's kernels have no such mode, so it needs another.
+const WITHOUT_IOMMU: &[(&str, &str)] = &[
+    (
+        "list says that the IOMMU is off",
+        "cryptonic list > out && cat out && grep -q 'next: turn the IOMMU on' out",
+    ),
+    (
+        "a device without an IOMMU is refused",
+        "cryptonic bind ADDRESS 2> out; test $? = 2 && cat out && grep -q 'no IOMMU holds back' out && \
+         cryptonic info --device vfio:ADDRESS 2> out; test $? = 2 && cat out && grep -q 'no IOMMU holds back' out",
+    ),
+    (
+        "before the kernel lets it be it is said how to make it",
+        "cryptonic info --device vfio-noiommu:ADDRESS 2> out; \
+         test $? = 2 && cat out && grep -q 'enable_unsafe_noiommu_mode' out",
+    ),
+    (
+        "the kernel lets it be",
+        "echo Y > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode && cryptonic bind ADDRESS && \
+         test -e /dev/vfio/noiommu-0",
+    ),
+    (
+        "it is refused still under the name of one with an IOMMU",
+        "cryptonic info --device vfio:ADDRESS 2> out; \
+         test $? = 2 && cat out && grep -q 'name it vfio-noiommu:ADDRESS' out",
+    ),
+    ("list names the other way", "cryptonic list > out && cat out && grep -q 'vfio-noiommu:ADDRESS' out"),
+    (
+        "without huge pages it says how to have them",
+        "cryptonic info --device vfio-noiommu:ADDRESS 2> out; test $? = 2 && cat out && grep -q 'nr_hugepages' out",
+    ),
+    (
+        "it is for root alone",
+        "chmod 666 /dev/vfio/noiommu-0; as_nobody 65536 cryptonic info --device vfio-noiommu:ADDRESS 2> out; \
+         test $? = 2 && cat out && grep -q 'CAP_SYS_RAWIO' out",
+    ),
+    (
+        "with huge pages it is had by name",
+        "echo 64 > /proc/sys/vm/nr_hugepages; cryptonic info --device vfio-noiommu:ADDRESS > out 2> said && cat said && \
+         grep -q 'all memory of this machine' said && grep -q 'Cryptonic NIC' out",
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -106,6 +150,14 @@ fn main() -> ExitCode {
             |name: &'static str| Trial::test(name, move || counted().map_or(Ok(()), |log| stage(&log, name)));
         trials.extend(inside::INSTRUCTIONS.iter().copied().map(counted));
     }
+    if kernel().is_some() {
+        let commands = WITHOUT_IOMMU.iter().map(|(name, _)| *name);
+        let stages = [inside::LOOPBACK, inside::ERRORS, inside::REMOVAL].concat();
+        trials.extend(commands.chain(stages).map(|name| {
+            let test = move || without_iommu().map_or(Ok(()), |log| stage(log, name));
+            Trial::test(format!("without an IOMMU: {name}"), test)
+        }));
+    }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -117,10 +169,44 @@ fn stage(log: &Log, name: &str) -> Result<(), Failed> {
     }
 }
 
+/// A kernel of one's own, with everything built in.
+fn kernel() -> Option<PathBuf> {
+    std::env::var_os("CRYPTONIC_GUEST_KERNEL").filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
+fn guest() -> Guest {
+    let mut guest = Guest::new(ADDRESS);
+    if let Some(kernel) = kernel() {
+        guest.kernel(&kernel);
+    }
+    guest.module("aer_inject");
+    guest
+}
+
+/// What the guest without an IOMMU printed.
+fn without_iommu() -> Option<&'static Log> {
+    static LOG: OnceLock<Option<Log>> = OnceLock::new();
+    let log = LOG.get_or_init(|| {
+        let cache = cache::fetch().map_err(|reason| cache::skip(&format!("no guest: {reason}"))).ok()?;
+        let mut guest = guest();
+        guest.without_iommu();
+        for (name, command) in WITHOUT_IOMMU {
+            guest.stage(name, command);
+        }
+        for part in ["loopback", "errors", "removal"] {
+            guest.command(&format!("guest inside {part} vfio-noiommu:ADDRESS"));
+        }
+        let log = guest.run(&cache).unwrap_or_else(|error| panic!("the guest could not be run: {error}"));
+        println!("{}", log.summary());
+        Some(log)
+    });
+    log.as_ref()
+}
+
 /// What a guest printed whose clock counts instructions.
 fn counted() -> Option<Log> {
     let cache = cache::fetch().map_err(|reason| cache::skip(&format!("no guest: {reason}"))).ok()?;
-    let mut guest = Guest::new(ADDRESS);
+    let mut guest = guest();
     guest.arguments(&["-icount", "shift=0,sleep=on"]);
     guest.command("cryptonic bind ADDRESS");
     guest.command("guest inside instructions vfio:ADDRESS");
@@ -134,12 +220,12 @@ fn log() -> Option<&'static Log> {
     static LOG: OnceLock<Result<Log, String>> = OnceLock::new();
     let log = LOG.get_or_init(|| {
         let cache = cache::fetch().map_err(|reason| format!("no guest: {reason}"))?;
-        let mut guest = Guest::new(ADDRESS);
+        let mut guest = guest();
         for (name, command) in COMMANDS {
             guest.stage(name, command);
         }
         guest.command("echo 24 > /proc/sys/vm/nr_hugepages");
-        for part in ["loopback", "isolation", "removal"] {
+        for part in ["loopback", "isolation", "errors", "removal"] {
             guest.command(&format!("guest inside {part} vfio:ADDRESS"));
         }
         for (name, command) in LAST_COMMANDS {

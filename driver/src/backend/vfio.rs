@@ -1,7 +1,8 @@
 //! A PCI function behind Linux's vfio-pci: an IOMMU holds its DMA to what was mapped, interrupts come by eventfds.
 //!
 //! * **Attaching**: by iommufd and the function's own character device where the kernel has them, by
-//!   container and group where not. A group without an IOMMU is refused.
+//!   container and group where not. A group without an IOMMU is refused, unless it is asked for
+//!   ([`Vfio::open_without_iommu`]).
 //! * **Registers** (`base_address`) are loads and stores where vfio lets a BAR be mapped, and system calls where it
 //!   does not.
 //! * **Bus mastering** is the driver's to turn on, once its memory is mapped ([`Host::config_write`]). It is turned off
@@ -15,7 +16,9 @@ mod attachment;
 mod base_address;
 mod interrupts;
 mod obstacles;
+mod region;
 mod system_call;
+mod without_iommu;
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -25,7 +28,7 @@ use std::time::Instant;
 
 use cryptonic_pci::config::{COMMAND, COMMAND_BUS_MASTER, COMMAND_MEMORY};
 use cryptonic_pci::host::Wake;
-use cryptonic_pci::sysfs::Address;
+use cryptonic_pci::sysfs::{Address, Function};
 use cryptonic_pci::time::TICKS_PER_PICOSECOND;
 use cryptonic_pci::{Bar, DmaAccess, Host, HostError, SharedMemory, Time, Work};
 use cryptonic_regs::bar0::BAR0_BYTES;
@@ -42,8 +45,6 @@ const CAPABILITY_MSIX: u32 = 0x11;
 const CAPABILITIES_MAX: usize = 48;
 /// A system call asks for signs of removal once in so many calls of [`Host::relax`].
 const RELAXES_A_LOOK: u32 = 1024;
-/// Memory of at least this many bytes is worth a huge page.
-const HUGE_FROM_BYTES: usize = 1 << 20;
 const TICKS_PER_NANOSECOND: u128 = TICKS_PER_PICOSECOND as u128 * 1_000;
 
 /// A function that this process has from vfio-pci.
@@ -54,6 +55,9 @@ pub struct Vfio {
     attachment: Attachment,
     /// Memory that the function reaches, by I/O address. It must not be freed before its mapping ends.
     mapped: RefCell<BTreeMap<u64, SharedMemory>>,
+    /// Memory whose mapping ended, but which the function could still reach since no IOMMU keeps it from that. It is freed
+    /// when the function was reset or let go.
+    in_reach: RefCell<Vec<SharedMemory>>,
     /// The kernel told that the function is to be let go, or has failed for good.
     gone: Cell<bool>,
     /// The function answers memory accesses; where it does not, an access to a mapped BAR would be a bus error.
@@ -66,8 +70,21 @@ impl Vfio {
     /// Takes the function at `address`, which is bound to vfio-pci. What stands in the way is told with what to do.
     pub fn open(address: Address) -> Result<Vfio, HostError> {
         let root = Path::new("/");
-        let function = obstacles::look(root, address)?;
-        let attachment = Attachment::open(root, &function)?;
+        let function = obstacles::look(root, address, false)?;
+        Vfio::with(Attachment::open(root, &function)?, &function)
+    }
+
+    /// Takes the function at `address`, which is bound to vfio-pci and which no IOMMU holds back: it reads and writes all of
+    /// the machine's memory as it likes, and nothing here protects from one that fails or is hostile. Needs root and huge
+    /// pages.
+    pub fn open_without_iommu(address: Address) -> Result<Vfio, HostError> {
+        let root = Path::new("/");
+        let function = obstacles::look(root, address, true)?;
+        Vfio::with(Attachment::open_without_iommu(root, &function)?, &function)
+    }
+
+    fn with(attachment: Attachment, function: &Function) -> Result<Vfio, HostError> {
+        let address = function.address;
         let identifiers = attachment.config_read(0)?;
         let expected = u32::from(function.device) << 16 | u32::from(function.vendor);
         if identifiers == u32::MAX {
@@ -102,6 +119,7 @@ impl Vfio {
             bars,
             attachment,
             mapped: RefCell::default(),
+            in_reach: RefCell::default(),
             gone: Cell::new(false),
             answers: Cell::new(command & COMMAND_MEMORY != 0),
             relaxes: Cell::new(0),
@@ -193,7 +211,11 @@ impl Host for Vfio {
     }
 
     fn memory(&self, bytes: usize) -> io::Result<SharedMemory> {
-        if bytes >= HUGE_FROM_BYTES { SharedMemory::new_huge(bytes) } else { SharedMemory::new(bytes) }
+        self.attachment.memory(bytes)
+    }
+
+    fn address_of(&self, memory: &SharedMemory, wanted: u64) -> Result<u64, HostError> {
+        self.attachment.address_of(memory, wanted)
     }
 
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {
@@ -210,7 +232,8 @@ impl Host for Vfio {
             return Err(HostError::Map { iova, reason: "nothing is mapped there".to_owned() });
         };
         self.attachment.unmap(iova, memory.bytes())?;
-        mapped.remove(&iova);
+        let memory = mapped.remove(&iova).filter(|_| !self.attachment.holds_back());
+        self.in_reach.borrow_mut().extend(memory);
         Ok(())
     }
 
@@ -254,6 +277,7 @@ impl Host for Vfio {
         // The kernel saves the command register before the reset and puts it back after it.
         self.bus_mastering_off()?;
         self.attachment.reset()?;
+        self.in_reach.borrow_mut().clear();
         self.interrupts.forget();
         Ok(())
     }

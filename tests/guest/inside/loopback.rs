@@ -1,9 +1,11 @@
 //! Packets through the whole device and back: every byte that leaves is compared with the witness's, and what the witness
 //! makes is opened.
 
+use std::path::Path;
 use std::time::Instant;
 
 use cryptonic::device::DeviceName;
+use cryptonic_driver::backend::vfio::Vfio;
 use cryptonic_driver::{
     Cipher, Direction, InlinePolicy, Mode, OuterHeader, Protection, PspCaptureOptions, PspDeviceKeys,
     PspTransmit, PushPolicy, QueuePairOptions, ReceivedProtocol, SaConfiguration, SecretKey, SourcePort,
@@ -19,6 +21,7 @@ use crate::witness::{self, Packet, psp_key};
 
 pub const STAGES: &[&str] = &[
     "the device opens and closes",
+    "it is attached by iommufd where the kernel has that",
     "frames come back as they were",
     "ESP leaves as the witness makes it",
     "ESP of the witness is opened",
@@ -48,6 +51,7 @@ const BURSTS: usize = 40;
 pub fn run(device: &DeviceName) {
     let bodies: [fn(&DeviceName); STAGES.len()] = [
         opens_and_closes,
+        attached,
         clear,
         esp_out,
         esp_in,
@@ -78,6 +82,13 @@ fn opens_and_closes(device: &DeviceName) {
         nic.close().expect("it closes");
         drop(host);
     }
+}
+
+fn attached(device: &DeviceName) {
+    let DeviceName::Vfio(address) = device else { return };
+    let has_iommufd = Path::new("/dev/iommu").exists();
+    println!("FIGURE attached by {}", if has_iommufd { "iommufd" } else { "a container and its group" });
+    assert_eq!(Vfio::open(*address).expect("it opens").uses_iommufd(), has_iommufd);
 }
 
 /// A frame as the MAC sends it: at least 60 bytes (IEEE 802.3 3.2.8).
@@ -396,7 +407,8 @@ fn huge_pages(device: &DeviceName) {
     let (nic, host) = open(device, false);
     let memory = host.memory(2 << 20).expect("memory");
     assert!(memory.has_huge_pages());
-    host.dma_map(&memory, 1 << 38, DmaAccess::DeviceReads).expect("mapped");
-    host.dma_unmap(1 << 38).expect("it was mapped");
+    let iova = host.address_of(&memory, 1 << 38).expect("it has an address");
+    host.dma_map(&memory, iova, DmaAccess::DeviceReads).expect("mapped");
+    host.dma_unmap(iova).expect("it was mapped");
     nic.close().expect("it closes");
 }

@@ -21,7 +21,9 @@ pub fn run(device: &DeviceName) {
 }
 
 fn taken_away(device: &DeviceName) {
-    let DeviceName::Vfio(address) = device else { panic!("{device} cannot be taken away") };
+    let (DeviceName::Vfio(address) | DeviceName::VfioWithoutIommu(address)) = device else {
+        panic!("{device} cannot be taken away")
+    };
     let folder = PathBuf::from(format!("/sys/bus/pci/devices/{address}"));
     let mut rig = Rig::new(device, QueuePairOptions::new());
     // What the rings announced while they were set up is not waited for.

@@ -126,6 +126,9 @@ impl Host for Both {
     fn memory(&self, bytes: usize) -> io::Result<SharedMemory> {
         self.0.memory(bytes)
     }
+    fn address_of(&self, memory: &SharedMemory, wanted: u64) -> Result<u64, HostError> {
+        self.0.address_of(memory, wanted)
+    }
     fn dma_map(&self, memory: &SharedMemory, iova: u64, access: DmaAccess) -> Result<(), HostError> {
         self.0.dma_map(memory, iova, access)
     }

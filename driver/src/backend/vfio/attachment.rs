@@ -1,9 +1,9 @@
-//! What a function is attached by: iommufd and its own character device, or a container and its group.
+//! What a function is attached by: iommufd and its own character device, a container and its group, or, if the user
+//! wants that, a group that no IOMMU holds back.
 
 use std::fmt;
 use std::io;
-use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,82 +15,88 @@ use iommufd_bindings::iommufd::{
 };
 use iommufd_ioctls::{IommuFd, IommufdError};
 use rustix::io::Errno;
-use vfio_bindings::bindings::vfio::{
-    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP, VFIO_REGION_INFO_FLAG_READ,
-};
-use vfio_ioctls::{VfioContainer, VfioDevice, VfioError, VfioIommufd, VfioOps, VfioRegionInfoCap};
+use vfio_bindings::bindings::vfio::VFIO_PCI_CONFIG_REGION_INDEX;
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioError, VfioIommufd, VfioOps};
 
+use super::region::Region;
+use super::without_iommu::{self, WithoutIommu};
 use super::{obstacles, system_call};
 
-/// A function that is open, and its I/O address space.
+/// Memory of at least this many bytes is worth a huge page.
+const HUGE_FROM_BYTES: usize = 1 << 20;
+
+/// A function that is open, and its I/O address space. In this order they are closed.
 pub(super) struct Attachment {
-    /// Never dropped: see `drop`.
-    device: ManuallyDrop<VfioDevice>,
+    device: OwnedFd,
     space: Space,
+    /// Config space.
+    config: Region,
 }
 
 enum Space {
     Container(Arc<VfioContainer>),
     Iommufd(Arc<VfioIommufd>),
-}
-
-/// A BAR as vfio describes it.
-pub(super) struct Region {
-    /// Size in bytes; 0 if the function has no such BAR.
-    pub(super) bytes: u64,
-    /// Where it begins in the file of the function.
-    pub(super) file_offset: u64,
-    /// Which parts of it may be mapped: offset and length.
-    pub(super) mappable: Vec<(u64, u64)>,
+    /// The addresses of memory itself.
+    Physical(#[expect(dead_code, reason = "it keeps the function open")] WithoutIommu),
 }
 
 impl Attachment {
-    /// Opens a function.
+    /// Opens a function that an IOMMU holds back.
     pub(super) fn open(root: &Path, function: &Function) -> Result<Attachment, HostError> {
         let folder = sysfs::folder(root, function.address);
         // Where iommufd is there but not for us, the group may be.
         let iommufd =
             folder.join("vfio-dev").is_dir().then(open_iommufd).and_then(Result::ok).and_then(|space| {
                 let ops: Arc<dyn VfioOps> = space.clone();
-                Some((VfioDevice::new(&folder, ops, true).ok()?, Space::Iommufd(space)))
+                let device = VfioDevice::new(&folder, ops, true).ok()?;
+                Some(Attachment::new(system_call::take_file(device, &space), Space::Iommufd(space)))
             });
-        let opened = match iommufd {
-            Some(opened) => Ok(opened),
-            None => VfioContainer::new(None).map(Arc::new).and_then(|space| {
-                let ops: Arc<dyn VfioOps> = space.clone();
-                Ok((VfioDevice::new(&folder, ops, true)?, Space::Container(space)))
-            }),
-        };
-        let (device, space) = opened.map_err(|error| obstacles::opening(function, &error))?;
-        Ok(Attachment { device: ManuallyDrop::new(device), space })
+        if let Some(attachment) = iommufd {
+            return Ok(attachment);
+        }
+        let opened = VfioContainer::new(None).map(Arc::new).and_then(|space| {
+            let ops: Arc<dyn VfioOps> = space.clone();
+            let device = VfioDevice::new(&folder, ops, true)?;
+            Ok(Attachment::new(system_call::take_file(device, &space), Space::Container(space)))
+        });
+        opened.map_err(|error| obstacles::opening(function, &error))
+    }
+
+    /// Opens a function that nothing holds back.
+    pub(super) fn open_without_iommu(root: &Path, function: &Function) -> Result<Attachment, HostError> {
+        let (device, space) = WithoutIommu::open(root, function)?;
+        Ok(Attachment::new(device, Space::Physical(space)))
+    }
+
+    fn new(device: OwnedFd, space: Space) -> Attachment {
+        let config = Region::of(&device, VFIO_PCI_CONFIG_REGION_INDEX);
+        Attachment { device, space, config }
     }
 
     pub(super) fn is_iommufd(&self) -> bool {
         matches!(self.space, Space::Iommufd(_))
     }
 
-    /// Describes a BAR.
-    pub(super) fn region(&self, index: u32) -> Region {
-        let bytes = self.device.get_region_size(index);
-        let mut mappable = Vec::new();
-        if self.device.get_region_flags(index) & VFIO_REGION_INFO_FLAG_MMAP != 0 {
-            let mut sparse = None;
-            for capability in self.device.get_region_caps(index) {
-                if let VfioRegionInfoCap::SparseMmap(areas) = capability {
-                    sparse = Some(areas.areas);
-                }
-            }
-            match sparse {
-                Some(areas) => mappable.extend(areas.iter().map(|area| (area.offset, area.size))),
-                None => mappable.push((0, bytes)),
-            }
+    /// Zeroed memory that the function can be let reach.
+    pub(super) fn memory(&self, bytes: usize) -> io::Result<SharedMemory> {
+        match &self.space {
+            Space::Physical(_) => without_iommu::memory(bytes),
+            _ if bytes >= HUGE_FROM_BYTES => SharedMemory::new_huge(bytes),
+            _ => SharedMemory::new(bytes),
         }
-        Region { bytes, file_offset: self.device.get_region_offset(index), mappable }
     }
 
-    /// How many interrupts of a kind the function has.
-    pub(super) fn interrupts(&self, index: u32) -> u32 {
-        self.device.get_irq_info(index).map_or(0, |interrupts| interrupts.count)
+    /// Where the function sees memory that the driver would have at `wanted`.
+    pub(super) fn address_of(&self, memory: &SharedMemory, wanted: u64) -> Result<u64, HostError> {
+        match &self.space {
+            Space::Physical(_) => without_iommu::physical_address(memory),
+            Space::Container(_) | Space::Iommufd(_) => Ok(wanted),
+        }
+    }
+
+    /// Whether memory that is no longer mapped is out of the function's reach at once.
+    pub(super) fn holds_back(&self) -> bool {
+        !matches!(self.space, Space::Physical(_))
     }
 
     pub(super) fn config_read(&self, offset: u16) -> Result<u32, HostError> {
@@ -107,11 +113,10 @@ impl Attachment {
     }
 
     fn config(&self, offset: u16) -> Result<u64, HostError> {
-        let index = VFIO_PCI_CONFIG_REGION_INDEX;
-        if self.device.get_region_flags(index) & VFIO_REGION_INFO_FLAG_READ == 0 {
+        if self.config.bytes < u64::from(offset) + 4 {
             return Err(HostError::Unsupported("config space"));
         }
-        Ok(self.device.get_region_offset(index) + u64::from(offset))
+        Ok(self.config.file_offset + u64::from(offset))
     }
 
     /// Reads from the file of the function. The crate's own call would swallow the error.
@@ -136,6 +141,16 @@ impl Attachment {
                 system_call::map_in_container(container.as_ref(), memory, iova, writes)
             }
             Space::Iommufd(space) => map_in_iommufd(space, memory, iova, writes),
+            // It reaches all memory anyway, and may write it.
+            Space::Physical(_) => {
+                return match without_iommu::physical_address(memory)? {
+                    address if address == iova => Ok(()),
+                    address => Err(HostError::Map {
+                        iova,
+                        reason: format!("without an IOMMU this memory is at {address:#x} and nowhere else"),
+                    }),
+                };
+            }
         };
         result.map_err(|error| HostError::Map {
             iova,
@@ -148,6 +163,7 @@ impl Attachment {
         let result = match &self.space {
             Space::Container(container) => container.vfio_dma_unmap(iova, bytes),
             Space::Iommufd(space) => space.vfio_dma_unmap(iova, bytes),
+            Space::Physical(_) => return Ok(()),
         };
         result.map_err(|error| HostError::Map { iova, reason: error.to_string() })
     }
@@ -165,21 +181,7 @@ impl Attachment {
 
 impl AsFd for Attachment {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        system_call::borrow(&*self.device)
-    }
-}
-
-impl Drop for Attachment {
-    fn drop(&mut self) {
-        // A device of the crate that is dropped looks for its group in /sys and panics if that is gone, as it is once a
-        // removal goes on: closing the device is what a removal waits for. So the device is closed here, and what it shares
-        // with the space is released; the kernel ends the rest when the last file is closed. A few hundred bytes of
-        // description stay behind.
-        system_call::close_device(&self.device);
-        match &self.space {
-            Space::Container(space) => system_call::release(space),
-            Space::Iommufd(space) => system_call::release(space),
-        }
+        self.device.as_fd()
     }
 }
 

@@ -14,6 +14,7 @@ use cryptonic_pci::{Bar, HostError};
 use rustix::io::Errno;
 
 use super::attachment::{Attachment, failed};
+use super::region::Region;
 use mapping::{LINE_BYTES, Mapping};
 
 /// A BAR of a function.
@@ -34,7 +35,7 @@ impl BaseAddress {
             Bar::Bar2 => 2,
             Bar::Bar4 => 4,
         };
-        let region = attachment.region(index);
+        let region = Region::of(attachment, index);
         let areas = if with_interrupts >> index & 1 == 0 { region.mappable.as_slice() } else { &[] };
         let inside = |area: &&(u64, u64)| area.0.checked_add(area.1).is_some_and(|end| end <= region.bytes);
         // What cannot be mapped after all is reached by system calls.

@@ -29,7 +29,7 @@ impl Interrupts {
         let mut removal = Vec::new();
         for index in [VFIO_PCI_ERR_IRQ_INDEX, VFIO_PCI_REQ_IRQ_INDEX] {
             // A function of conventional PCI reports no errors.
-            if attachment.interrupts(index) == 0 {
+            if system_call::interrupts(attachment, index).unwrap_or(0) == 0 {
                 continue;
             }
             let signal = [signal()?];
@@ -43,7 +43,7 @@ impl Interrupts {
     /// Turns MSI-X on with so many vectors.
     pub(super) fn enable(&self, attachment: &Attachment, vectors: u16) -> Result<(), HostError> {
         let index = VFIO_PCI_MSIX_IRQ_INDEX;
-        if attachment.interrupts(index) < u32::from(vectors) || vectors == 0 {
+        if system_call::interrupts(attachment, index).unwrap_or(0) < u32::from(vectors) || vectors == 0 {
             return Err(HostError::Unsupported("as many MSI-X vectors"));
         }
         let signals = (0..vectors).map(|_| signal()).collect::<Result<Vec<_>, _>>()?;

@@ -9,25 +9,34 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use vfio_ioctls::VfioError;
 
-/// Looks at what `/sys` says of the function before anything is opened.
-pub(super) fn look(root: &Path, address: Address) -> Result<Function, HostError> {
+/// Looks at what `/sys` says of the function before anything is opened. `without_iommu`: the user named it as one that
+/// no IOMMU holds back.
+pub(super) fn look(root: &Path, address: Address, without_iommu: bool) -> Result<Function, HostError> {
     let function = sysfs::function(root, address).map_err(refused)?.ok_or_else(|| {
         refused(format_args!(
             "there is no PCI function at {address}; `cryptonic list --all` shows those that there are"
         ))
     })?;
-    let Some(group) = &function.group else {
-        return Err(refused(format_args!(
-            "no IOMMU holds back the DMA of {address}: turn it on in the firmware's setup (VT-d, AMD-Vi) and on the \
-             kernel's command line (intel_iommu=on)"
-        )));
+    let Some(group) = function.group.as_ref().filter(|group| group.without_iommu == without_iommu) else {
+        return Err(match (&function.group, without_iommu) {
+            (None, false) => refused(format_args!(
+                "no IOMMU holds back the DMA of {address}: turn it on in the firmware's setup (VT-d, AMD-Vi) and on the \
+                 kernel's command line (intel_iommu=on)"
+            )),
+            (None, true) => refused(format_args!(
+                "vfio has not made up a group for {address}: `echo Y > \
+                 /sys/module/vfio/parameters/enable_unsafe_noiommu_mode` (CONFIG_VFIO_NOIOMMU), then `cryptonic bind \
+                 {address}`"
+            )),
+            (Some(_), false) => refused(format_args!(
+                "{address} is bound without an IOMMU and could write all memory: turn the IOMMU on in the firmware's setup \
+                 and on the kernel's command line (intel_iommu=on); or, if it may, name it vfio-noiommu:{address}"
+            )),
+            (Some(_), true) => {
+                refused(format_args!("an IOMMU holds back the DMA of {address}: name it vfio:{address}"))
+            }
+        });
     };
-    if group.without_iommu {
-        return Err(refused(format_args!(
-            "{address} is bound without an IOMMU and could write all memory, which this driver does not allow: turn the \
-             IOMMU on in the firmware's setup and on the kernel's command line (intel_iommu=on)"
-        )));
-    }
     match function.driver.as_deref() {
         Some(driver) if driver.contains("vfio") => {}
         other => {
@@ -79,6 +88,16 @@ pub(super) fn opening(function: &Function, error: &VfioError) -> HostError {
             refused(format_args!("vfio does not give {address} away ({reason}): the kernel's log says why"))
         }
         error => refused(format_args!("opening {address} by vfio: {error}")),
+    }
+}
+
+/// What it means that a file of a function without an IOMMU cannot be opened.
+pub(super) fn opening_without_iommu(path: &str, error: &io::Error) -> HostError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => refused(format_args!(
+            "no permission for {path}: a device without an IOMMU is for root alone (CAP_SYS_RAWIO)"
+        )),
+        _ => file(path, error),
     }
 }
 
@@ -167,7 +186,7 @@ mod tests {
     /// What stands in the way of the card among these functions.
     fn told(functions: &[(&str, Option<&str>, Option<u32>, bool)]) -> Option<String> {
         let root = tree(functions);
-        look(root.path(), CARD.parse().expect("an address")).err().map(|error| error.to_string())
+        look(root.path(), CARD.parse().expect("an address"), false).err().map(|error| error.to_string())
     }
 
     #[test]
@@ -179,7 +198,7 @@ mod tests {
         for (functions, words) in [
             (&[bridge][..], &["no PCI function at 0000:03:00.0", "cryptonic list"][..]),
             (&[(CARD, Some("vfio-pci"), None, false)], &["no IOMMU", "intel_iommu=on"]),
-            (&[(CARD, Some("vfio-pci"), Some(7), true)], &["without an IOMMU", "does not allow"]),
+            (&[(CARD, Some("vfio-pci"), Some(7), true)], &["without an IOMMU", "vfio-noiommu:0000:03:00.0"]),
             (
                 &[(CARD, Some("e1000e"), Some(7), false)],
                 &["bound to e1000e", "`cryptonic bind 0000:03:00.0`"],
@@ -197,9 +216,30 @@ mod tests {
     }
 
     #[test]
+    fn without_an_iommu_a_function_has_to_be_named_so() {
+        for (group, without_iommu, named_so, words) in [
+            (Some(7), false, true, Some("name it vfio:0000:03:00.0")),
+            (Some(7), true, false, Some("vfio-noiommu:0000:03:00.0")),
+            (None, false, true, Some("enable_unsafe_noiommu_mode")),
+            (None, false, false, Some("intel_iommu=on")),
+            (Some(7), true, true, None),
+            (Some(7), false, false, None),
+        ] {
+            let root = tree(&[(CARD, Some("vfio-pci"), group, without_iommu)]);
+            let looked = look(root.path(), CARD.parse().expect("an address"), named_so);
+            let told = looked.err().map(|error| error.to_string());
+            match (words, &told) {
+                (None, None) => {}
+                (Some(words), Some(told)) if told.contains(words) => {}
+                _ => panic!("{group:?}, {without_iommu}, {named_so}: {told:?} instead of {words:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_file_that_cannot_be_opened_says_what_to_do() {
         let root = tree(&[(CARD, Some("vfio-pci"), Some(7), false)]);
-        let function = look(root.path(), CARD.parse().expect("an address")).expect("no obstacle");
+        let function = look(root.path(), CARD.parse().expect("an address"), false).expect("no obstacle");
         let error = |kind: io::ErrorKind| io::Error::from(kind);
         for (failure, words) in [
             (VfioError::OpenContainer(error(io::ErrorKind::NotFound)), "modprobe vfio-pci"),
