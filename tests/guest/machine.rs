@@ -22,6 +22,11 @@ const START: Duration = Duration::from_secs(30);
 /// Lines of a log that explain a failure.
 const END_LINES: usize = 60;
 
+/// A kernel of one's own with everything built in, for what Debian's lacks (tests/guest/kernel).
+pub fn own_kernel() -> Option<PathBuf> {
+    std::env::var_os("CRYPTONIC_GUEST_KERNEL").filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
 /// A guest to be.
 pub struct Guest {
     /// Where the device is; none for a guest without it.
@@ -42,10 +47,14 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// One with the device at `address`, `cryptonic`, and this test as `guest`.
+    /// One with the device at `address`, `cryptonic`, and this test as `guest`; with Debian's kernel or [`own_kernel`].
     pub fn new(address: &'static str) -> Guest {
         let mut guest = Guest::without_device(&MODULES);
         guest.address = Some(address);
+        guest.kernel = own_kernel();
+        if guest.kernel.is_some() {
+            guest.modules.clear();
+        }
         guest.file(Path::new(env!("CARGO_BIN_EXE_cryptonic")), "/bin/cryptonic");
         guest
     }
@@ -63,13 +72,6 @@ impl Guest {
             kernel: None,
             has_iommu: true,
         }
-    }
-
-    /// Takes another kernel, which has everything built in.
-    #[allow(dead_code, reason = "not every test has another kernel")]
-    pub fn kernel(&mut self, file: &Path) {
-        self.kernel = Some(file.to_owned());
-        self.modules.clear();
     }
 
     /// Loads one more kernel module, unless it is built in.

@@ -24,12 +24,11 @@ mod textbook;
 #[allow(dead_code, reason = "the table of forms uses the rest")]
 mod witness;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use machine::{Guest, Log};
+use machine::{Guest, Log, own_kernel};
 
 /// Where the device is in the guest.
 const ADDRESS: &str = "0000:01:00.0";
@@ -150,7 +149,7 @@ fn main() -> ExitCode {
             |name: &'static str| Trial::test(name, move || counted().map_or(Ok(()), |log| stage(&log, name)));
         trials.extend(inside::INSTRUCTIONS.iter().copied().map(counted));
     }
-    if kernel().is_some() {
+    if own_kernel().is_some() {
         let commands = WITHOUT_IOMMU.iter().map(|(name, _)| *name);
         let stages = [inside::LOOPBACK, inside::ERRORS, inside::REMOVAL].concat();
         trials.extend(commands.chain(stages).map(|name| {
@@ -169,16 +168,8 @@ fn stage(log: &Log, name: &str) -> Result<(), Failed> {
     }
 }
 
-/// A kernel of one's own, with everything built in.
-fn kernel() -> Option<PathBuf> {
-    std::env::var_os("CRYPTONIC_GUEST_KERNEL").filter(|file| !file.is_empty()).map(PathBuf::from)
-}
-
 fn guest() -> Guest {
     let mut guest = Guest::new(ADDRESS);
-    if let Some(kernel) = kernel() {
-        guest.kernel(&kernel);
-    }
     guest.module("aer_inject");
     guest
 }
