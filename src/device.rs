@@ -137,21 +137,23 @@ pub fn open(name: &DeviceName, parameters: &Parameters, seed: u64) -> Result<Dev
             let nic = drive(&world, id)?;
             Ok(Device { nic, wire: Some(Wire { world, id }) })
         }
-        DeviceName::VfioUser(_) | DeviceName::Vfio(_) | DeviceName::VfioWithoutIommu(_) => {
-            match name {
-                DeviceName::Vfio(_) if binding::limits(Machine::this()).huge_pages_free == 0 => {
-                    output::note(binding::NO_HUGE_PAGES);
-                }
-                DeviceName::VfioWithoutIommu(address) => output::note(&format!(
-                    "no IOMMU holds back the DMA of {address}: it can read and write all memory of this machine"
-                )),
-                _ => {}
-            }
-            let nic = Nic::open(host(name)?, patient())
-                .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))?;
-            Ok(Device { nic, wire: None })
-        }
+        other => Ok(Device { nic: open_outside(other)?, wire: None }),
     }
+}
+
+/// Opens a device that is not in this process.
+pub(crate) fn open_outside(name: &DeviceName) -> Result<Nic> {
+    match name {
+        DeviceName::Vfio(_) if binding::limits(Machine::this()).huge_pages_free == 0 => {
+            output::note(binding::NO_HUGE_PAGES);
+        }
+        DeviceName::VfioWithoutIommu(address) => output::note(&format!(
+            "no IOMMU holds back the DMA of {address}: it can read and write all memory of this machine"
+        )),
+        _ => {}
+    }
+    Nic::open(host(name)?, patient())
+        .map_err(|error| Error::at(name, format_args!("cannot be opened: {error}")))
 }
 
 /// Deadlines for a device that lives by the clock on the wall, behind a socket or an emulator, on a machine that may be busy.
@@ -202,6 +204,7 @@ fn drive(world: &World, id: NicId) -> Result<Nic> {
 }
 
 /// Two modelled NICs joined by a cable.
+#[derive(Clone)]
 pub struct Pair {
     world: World,
     ids: [NicId; 2],
@@ -221,13 +224,11 @@ pub struct Reading {
 impl Pair {
     /// Opens both, with a parser and a driver on each.
     pub fn open(
-        name: &DeviceName,
         parameters: &Parameters,
         parsers: [Parser; 2],
         cable: &CableParameters,
         seed: u64,
     ) -> Result<(Pair, [Nic; 2])> {
-        name.model("run")?;
         let world = World::new(seed);
         let [one, other] = parsers;
         let ids = [add(&world, parameters, one)?, add(&world, parameters, other)?];

@@ -75,6 +75,8 @@ fn bad_input_ends_with_2_and_names_its_place() {
     let gone = folder.path().join("gone.pcap");
     let out = folder.path().join("out.pcap");
     let (gone, out) = (name(&gone), name(&out));
+    // Nobody serves it.
+    let served = "vfio-user:/tmp/x";
 
     let cases: &[(&[&str], &[&str])] = &[
         (&["frobnicate"], &["frobnicate"]),
@@ -89,8 +91,19 @@ fn bad_input_ends_with_2_and_names_its_place() {
         (&["run", "--workload", name(&flows)], &["flows.toml:2", "esp"]),
         (&["run", "--workload", name(&small)], &["small.toml:4", "64 bytes", "70"]),
         (&["run", "--parser", "rtl", "--preset", "200g"], &["--parser", "pipeline.bus_bytes"]),
-        (&["run", "--device", "vfio:0000:03:00.0"], &["--device", "needs the model"]),
-        (&["run", "--device", "vfio-user:/tmp/x"], &["--device", "needs the model"]),
+        (&["run", "--device", "vfio:0000:ff:1f.7"], &["vfio:0000:ff:1f.7", "no PCI function"]),
+        (&["run", "--device", served], &[served, "no vfio-user server"]),
+        (&["run", "--device", served, "--peer", served], &["--peer", "both ends", "MAC loopback"]),
+        (&["run", "--device", served, "--peer", "model"], &["--peer", "cryptonic serve"]),
+        (&["run", "--peer", served], &["--peer", "cryptonic serve"]),
+        (&["run", "--device", served, "--preset", "100g"], &["--preset", "for a model in this process"]),
+        (&["run", "--device", served, "--config", name(&knobs)], &["--config", "for a model"]),
+        (&["run", "--device", served, "--set", "crypto.lanes=5"], &["--set", "for a model"]),
+        (&["run", "--device", served, "--parser", "model"], &["--parser", "for a model"]),
+        (&["run", "--device", served, "--wire-pcap", out], &["--wire-pcap", "for a model"]),
+        (&["run", "--device", served, "--workload", "examples/reorder.toml"], &["[cable]", "for a model"]),
+        (&["bench", "--device", served], &["--device", "`bench` needs the model"]),
+        (&["experiment", "inline", "--device", served], &["--device", "`experiment` needs the model"]),
         (&["run", "--device", "eth0"], &["--device", "eth0"]),
         (
             &["info", "--device", "vfio:0000:ff:1f.7"],

@@ -15,5 +15,7 @@ mod doorbell_rate;
 mod register_cost;
 #[path = "served/rig.rs"]
 mod rig;
+#[path = "served/run.rs"]
+mod run;
 #[path = "served/same_bytes.rs"]
 mod same_bytes;

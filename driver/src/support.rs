@@ -98,21 +98,33 @@ impl Capabilities {
 
     /// Whether the device can do what a PSP SA needs; if not, everything that it lacks.
     pub fn supports_psp(&self, sa: &PspSaConfiguration) -> Result<(), Unsupported> {
-        let protocol = self.protocol;
         let mut lacking = Lacking::default();
+        self.supports_psp_of(&mut lacking, sa.version, sa.mode, sa.virtualization_cookie.is_some());
+        lacking.unless(self.protocol.psp_slot(), "PSP keys in SA slots");
+        self.supports_kind(&mut lacking, sa.lifetime.kind);
+        lacking.result()
+    }
+
+    /// Whether the device can protect by a PSP key in the descriptor, and open what another protected by one that it
+    /// allocated; if not, everything that it lacks.
+    pub fn supports_psp_key(&self, version: u8, cookie: bool) -> Result<(), Unsupported> {
+        let mut lacking = Lacking::default();
+        self.supports_psp_of(&mut lacking, version, Mode::Transport, cookie);
+        lacking.result()
+    }
+
+    fn supports_psp_of(&self, lacking: &mut Lacking, version: u8, mode: Mode, cookie: bool) {
+        let protocol = self.protocol;
         lacking.unless(protocol.psp(), "PSP");
-        lacking.unless(protocol.psp_slot(), "PSP keys in SA slots");
-        let version = sa.version <= 3 && protocol.psp_versions() & 1 << sa.version != 0;
-        lacking.unless(version, format!("version {} of PSP", sa.version));
-        match sa.mode {
+        let known = version <= 3 && protocol.psp_versions() & 1 << version != 0;
+        lacking.unless(known, format!("version {version} of PSP"));
+        match mode {
             Mode::Tunnel => lacking.unless(protocol.psp_tunnel(), "PSP in tunnel mode"),
             Mode::Transport | Mode::Beet => {
                 lacking.unless(protocol.psp_transport(), "PSP in transport mode");
             }
         }
-        lacking.unless(protocol.psp_cookie() || sa.virtualization_cookie.is_none(), "PSP cookies");
-        self.supports_kind(&mut lacking, sa.lifetime.kind);
-        lacking.result()
+        lacking.unless(protocol.psp_cookie() || !cookie, "PSP cookies");
     }
 
     fn supports_kind(&self, lacking: &mut Lacking, kind: LifetimeKind) {

@@ -6,16 +6,14 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use cryptonic_crypto::{Cipher, GcmKey, Library};
-use cryptonic_hwmodel::CableParameters;
 use cryptonic_wire::aead::Aead;
 use serde_json::json;
 
 use super::run::{ModelArguments, parameters_json};
-use super::traffic::{Bench, Settings};
+use super::traffic::{Bench, Ends, Models, Settings};
 use crate::error::{Error, Result};
 use crate::flow::bench_flow;
 use crate::output::{self, Paint};
-use crate::parser::ParserChoice;
 use crate::workload::{FCS_BYTES, Random, Sizes, Stream};
 
 /// Ethernet and IPv4 headers: what stays in clear in transport mode.
@@ -66,14 +64,13 @@ pub(crate) fn run(arguments: &BenchArguments, as_json: bool) -> Result<()> {
     if arguments.packets == 0 || arguments.rounds == 0 {
         return Err(Error::at("--packets, --rounds", "want at least 1"));
     }
+    arguments.model.device.model("bench")?;
     let parameters = arguments.model.parameters()?;
     let settings = Settings {
         packets: arguments.packets,
         transmit_slots: TRANSMIT_SLOTS,
-        parameters: &parameters,
-        model: &arguments.model,
-        cable: CableParameters::default(),
-        parser: ParserChoice::Model,
+        seed: arguments.model.seed,
+        ends: Ends::Models(Models::plain(arguments.model.preset(), &parameters)),
     };
     let library = fastest_library(arguments.model.seed)?;
     let mut rows = Vec::new();

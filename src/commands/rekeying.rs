@@ -4,19 +4,19 @@
 
 use std::collections::HashMap;
 
-use cryptonic_driver::{EventOptions, EventStream, Nic, SaHandle};
+use cryptonic_driver::{EventOptions, EventStream, SaHandle};
 
-use super::protections::{EspLane, FIRST_SPI};
-use super::traffic::{Lane, Side, device_error};
-use crate::error::Result;
-use crate::workload::Random;
+use super::protections::{EspLane, FIRST_SPI, Keys};
+use super::traffic::{Lane, Side, far, near};
+use crate::error::{Error, Result};
 
 /// Packets that an old SA outlives its successor's first one by, beside what the cable reorders.
 const OVERLAP_PACKETS: u32 = 256;
 
 /// The SAs with limits, and what became of them.
 pub(super) struct Rekeying {
-    events: [EventStream; 2],
+    /// Of each side.
+    events: Vec<EventStream>,
     /// Lanes by the SA that protects them.
     lanes: HashMap<SaHandle, (u32, EspLane, SaHandle)>,
     retired: Vec<Retired>,
@@ -38,12 +38,13 @@ struct Retired {
 }
 
 impl Rekeying {
-    /// Listens to both NICs.
-    pub(super) fn new(nics: [&mut Nic; 2], lanes: u32, reorder_depth: u32) -> Result<Rekeying> {
-        let [one, other] = nics;
-        let listen = |nic: &mut Nic| nic.open_events(EventOptions::default()).map_err(device_error);
+    /// Listens to the NICs.
+    pub(super) fn new(sides: &mut [Side], lanes: u32, reorder_depth: u32) -> Result<Rekeying> {
+        let listen = |side: &mut Side| {
+            side.nic.open_events(EventOptions::default()).map_err(|error| Error::at(&side.name, error))
+        };
         Ok(Rekeying {
-            events: [listen(one)?, listen(other)?],
+            events: sides.iter_mut().map(listen).collect::<Result<_>>()?,
             lanes: HashMap::new(),
             retired: Vec::new(),
             next_spi: FIRST_SPI + lanes,
@@ -60,18 +61,19 @@ impl Rekeying {
     /// Does what the events of one NIC ask for, and deletes what has been replaced and is no longer needed.
     pub(super) fn look(
         &mut self,
-        host: usize,
-        sides: &mut [Side; 2],
+        side: usize,
+        sides: &mut [Side],
         lanes: &mut [Lane],
-        random: &mut Random,
+        keys: &mut Keys,
     ) -> Result<()> {
-        while let Some(event) = self.events[host].next().map_err(device_error)? {
+        while let Some(event) =
+            self.events[side].next().map_err(|error| Error::at(&sides[side].name, error))?
+        {
             let Some((index, form, inbound)) = event.sa.and_then(|sa| self.lanes.remove(&sa)) else {
                 continue;
             };
             let Some((lane, outbound)) = lanes.get_mut(index as usize).zip(event.sa) else { continue };
-            let [one, other] = sides;
-            let new = form.install([&mut one.nic, &mut other.nic], self.next_spi, 0, random)?;
+            let new = form.install(sides, self.next_spi, 0, keys)?;
             self.next_spi += 1;
             self.count += 1;
             lane.protection = cryptonic_driver::Protection::Sa(new[0]);
@@ -84,8 +86,10 @@ impl Rekeying {
             lane.is_none_or(|lane| lane.due.wrapping_sub(retired.until) < u32::MAX / 2)
         };
         for Retired { way, outbound, inbound, .. } in self.retired.extract_if(.., |retired| due(retired)) {
-            sides[way].nic.delete_sa(outbound).map_err(device_error)?;
-            sides[1 - way].nic.delete_sa(inbound).map_err(device_error)?;
+            for (side, sa) in [(near(way, sides), outbound), (far(way, sides), inbound)] {
+                let Side { name, nic, .. } = &mut sides[side];
+                nic.delete_sa(sa).map_err(|error| Error::at(name, error))?;
+            }
         }
         Ok(())
     }

@@ -65,7 +65,12 @@ const COMMANDS: &[(&str, &str)] = &[
     ("stats", "cryptonic stats --device vfio:ADDRESS --json > out && grep -q '\"counters\"' out"),
     (
         "a command that needs the model says so",
-        "cryptonic run --device vfio:ADDRESS --packets 10 2> out; test $? = 2 && cat out && grep -q 'needs the model' out",
+        "cryptonic experiment inline --device vfio:ADDRESS 2> out; test $? = 2 && cat out && grep -q 'needs the model' out",
+    ),
+    (
+        "run on the device alone, by its MAC loopback",
+        "cryptonic run --device vfio:ADDRESS --packets 200 --json > out && cat out && grep -q '\"packets_verified\": 200,' out \
+         && grep -q '\"frames_received\": 200$' out && grep -q '\"modelled_seconds\": null' out",
     ),
     (
         "too little memory that may be locked says so",
@@ -85,6 +90,12 @@ const STAGES: &[&[&str]] = &[inside::LOOPBACK, inside::ISOLATION, inside::ERRORS
 const LAST_COMMANDS: &[(&str, &str)] = &[
     ("bind what is back", "cryptonic bind ADDRESS > out && grep -q 'is bound to vfio-pci' out"),
     ("the device is free again", "cryptonic info --device vfio:ADDRESS > out && cat out"),
+    (
+        "a run whose device is taken away ends with a sentence",
+        "(sleep 2; echo 1 > /sys/bus/pci/devices/ADDRESS/remove) & \
+         cryptonic run --device vfio:ADDRESS --packets 100000000 2> out; test $? = 2 && cat out && grep -q 'the device is gone, after' out \
+         && wait && echo 1 > /sys/bus/pci/rescan && cryptonic bind ADDRESS && cryptonic run --device vfio:ADDRESS --packets 2000",
+    ),
     ("unbind", "cryptonic unbind ADDRESS > out && cat out && test ! -e /sys/bus/pci/devices/ADDRESS/driver"),
 ];
 

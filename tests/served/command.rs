@@ -35,8 +35,23 @@ fn info_and_stats_say_the_same_of_a_served_model() {
 #[test]
 fn a_command_that_cannot_be_served_says_so() {
     let server = Server::start(&[]);
-    let error = json(&run(&["run", "--json", "--packets", "10", "--device", &server.device()]), 2);
-    assert_eq!(error["where"], "--device");
+    let device = server.device();
+    for arguments in [
+        &["bench", "--packets", "10"][..],
+        &["experiment", "inline", "--packets", "10"],
+        &["pcap", "--sa", "examples/esp-tunnel.toml", "tests/vectors/captures/mixed.pcap", "/dev/null"],
+    ] {
+        let error = json(&run(&[arguments, &["--json", "--device", &device]].concat()), 2);
+        assert_eq!(error["where"], "--device", "{arguments:?}");
+        assert!(error["error"].as_str().is_some_and(|text| text.contains("needs the model")), "{error}");
+    }
+    // What would change nothing is not taken either.
+    for option in [["--preset", "25g"], ["--config", "knobs.toml"], ["--set", "crypto.lanes=2"]] {
+        for command in ["info", "stats"] {
+            let error = json(&run(&[command, "--json", "--device", &device, option[0], option[1]]), 2);
+            assert_eq!(error["where"], option[0], "{command}");
+        }
+    }
 }
 
 /// A server has no other end than an interrupt: it has done its work then.

@@ -4,19 +4,18 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use cryptonic_hwmodel::{CableParameters, Parameters};
+use cryptonic_hwmodel::Parameters;
 use cryptonic_regs::admin::{Cipher, Mode};
 use serde_json::{Value, json};
 
 use super::formulas::{FCS_BYTES, Figures, Formulas};
 use super::plot::{Plot, Series};
 use crate::commands::run::{ModelArguments, parameters_json};
-use crate::commands::traffic::{Bench, Settings};
+use crate::commands::traffic::{Bench, Ends, Models, Settings};
 use crate::error::{Error, Result};
 use crate::flow::{Descriptor, EspForm, Flow, Protection, PspForm};
 use crate::output::{self, OutputFile, Paint};
-use crate::parser::ParserChoice;
-use crate::report::Report;
+use crate::report::ModelReport;
 use crate::workload::{SIZE_MAX, SIZE_MIN, Sizes};
 
 /// Packets that one doorbell announces under load, and descriptors that one read fetches.
@@ -123,6 +122,7 @@ pub(crate) fn run(arguments: &InlineArguments, as_json: bool) -> Result<()> {
             return Err(Error::at(option, format_args!("wants 1 to {PACKETS_MAX} packets")));
         }
     }
+    arguments.model.device.model("experiment")?;
     let parameters = arguments.model.parameters()?;
     if let Some(folder) = &arguments.out {
         std::fs::create_dir_all(folder).map_err(|error| Error::file(folder, &error))?;
@@ -147,7 +147,7 @@ pub(crate) fn run(arguments: &InlineArguments, as_json: bool) -> Result<()> {
     if as_json {
         output::print_json(&object)
     } else {
-        output::print(&text(&rows, &crossovers, &arguments.model.preset, Paint::for_stdout()))
+        output::print(&text(&rows, &crossovers, arguments.model.preset(), Paint::for_stdout()))
     }
 }
 
@@ -185,16 +185,14 @@ fn measure(
     let settings = |packets: u64| Settings {
         packets,
         transmit_slots: TRANSMIT_SLOTS,
-        parameters,
-        model: &arguments.model,
-        cable: CableParameters::default(),
-        parser: ParserChoice::Model,
+        seed: arguments.model.seed,
+        ends: Ends::Models(Models::plain(arguments.model.preset(), parameters)),
     };
-    let load = |packets: u64| -> Result<Report> {
+    let load = |packets: u64| -> Result<ModelReport> {
         let settings = settings(packets);
         let report = Bench::new(&settings, std::slice::from_ref(&flow), None)?.run(&settings)?;
         let whole = report.is_good() && report.packets_verified == packets;
-        if whole { Ok(report) } else { Err(lost(format, size)) }
+        report.model.filter(|_| whole).ok_or_else(|| lost(format, size))
     };
     // What a run takes until the first packet is through, and from the last one on, two runs have in common.
     let packets = loaded_packets(arguments);
@@ -212,7 +210,7 @@ fn measure(
         to_host_alone: share(alone.pcie_bytes.1, arguments.alone),
         first_byte_ns: alone.first_byte_ns,
         latency_ns: alone.latency_ns,
-        packets_per_second: packets as f64 / (twice.modelled_seconds - once.modelled_seconds),
+        packets_per_second: packets as f64 / (twice.seconds - once.seconds),
     })
 }
 
@@ -277,7 +275,7 @@ fn as_object(
         .collect();
     json!({
         "seed": arguments.model.seed,
-        "preset": arguments.model.preset,
+        "preset": arguments.model.preset(),
         "packets": loaded_packets(arguments),
         "packets_alone": arguments.alone,
         "rows": rows,
@@ -359,7 +357,7 @@ fn write_files(
     rows: &[Row],
     crossovers: &[Crossover],
 ) -> Result<()> {
-    let plain = text(rows, crossovers, &arguments.model.preset, Paint::default());
+    let plain = text(rows, crossovers, arguments.model.preset(), Paint::default());
     OutputFile::write_whole(&folder.join("inline.json"), format!("{object:#}\n").as_bytes())?;
     OutputFile::write_whole(&folder.join("inline.txt"), plain.as_bytes())?;
     let plots: [(&str, &str, Figure); 4] = [
