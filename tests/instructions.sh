@@ -11,9 +11,9 @@
 # docs/performance.md.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-driver_kept=180
-path_64_kept=8987
-path_1500_kept=19465
+driver_kept=177
+path_64_kept=8492
+path_1500_kept=18467
 target="${CARGO_TARGET_DIR:-target}/release"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -332,7 +332,12 @@ impl QueuePair {
         if self.usable().is_err() {
             return Ok(()); // Nothing is posted any more; the buffer lives as long as the pair.
         }
-        self.receive.post_frames(&self.memory.reads.memory, &[received])?;
+        let memory = &self.memory.reads.memory;
+        if received.buffers_before() == 0 {
+            self.receive.post(memory, received.completed().tag())?;
+        } else {
+            self.receive.post_joined(memory, &received)?;
+        }
         self.announce_some()
     }
 

@@ -337,6 +337,7 @@ impl ReceiveSide {
     }
 
     /// Posts a buffer; the device knows of it when it is announced.
+    #[inline]
     pub(crate) fn post(&mut self, memory: &SharedMemory, tag: u16) -> Result<(), OutOfBounds> {
         let slot = (self.produced & (self.slots() - 1)) as usize;
         let buffers = self.buffers();
@@ -402,7 +403,11 @@ impl ReceiveSide {
 
     /// Posts the buffers of a frame of several.
     #[inline(never)]
-    fn post_joined(&mut self, memory: &SharedMemory, received: &Received) -> Result<(), OutOfBounds> {
+    pub(crate) fn post_joined(
+        &mut self,
+        memory: &SharedMemory,
+        received: &Received,
+    ) -> Result<(), OutOfBounds> {
         let mut tag = received.completed().tag();
         for _ in 0..received.buffers() {
             let previous = self.parts.get(usize::from(tag)).ok_or(OutOfBounds)?.previous;
@@ -449,26 +454,23 @@ fn is_there(completion: &Line, expected: u64) -> bool {
 const END_SIMPLE: u64 =
     ReceiveCompletionEnd::new().with_status(u16::MAX).with_more(true).with_copy(true).into_bits();
 
-/// Lower bits of the two-bit fields in the upper half of the steering word in which 3 is no number: the checksums'
-/// states, and of the protocol its lower half, whose other bits are in [`STEERING_ZERO`].
-const STEERING_PAIRS: u32 = (ReceiveSteering::new()
+/// Lower bits of the two-bit fields of the steering word in which 3 is no number: the checksums' states, and of the
+/// protocol its lower half, whose other bits are in [`STEERING_ZERO`].
+const STEERING_PAIRS: u64 = ReceiveSteering::new()
     .with_protocol(1)
     .with_ip_checksum(1)
     .with_l4_checksum(1)
     .with_outer_checksum(1)
-    .into_bits()
-    >> 32) as u32;
+    .into_bits();
 /// Bits there that no known number has.
-const STEERING_ZERO: u32 =
-    (ReceiveSteering::new().with_protocol(!3).with_hash_kind(8).into_bits() >> 32) as u32;
+const STEERING_ZERO: u64 = ReceiveSteering::new().with_protocol(!3).with_hash_kind(8).into_bits();
 const _: () =
     assert!(ReceivedProtocol::ALL.len() == 3 && ChecksumState::ALL.len() == 3 && HashKind::ALL.len() == 8);
 
 /// Whether protocol, kind of hash and states of checksums are numbers of the contract.
 #[inline]
 fn known(steering: u64) -> bool {
-    let upper = (steering >> 32) as u32;
-    upper & (upper >> 1) & STEERING_PAIRS == 0 && upper & STEERING_ZERO == 0
+    steering & (steering >> 1 & STEERING_PAIRS | STEERING_ZERO) == 0
 }
 
 /// An SA has a slot and a generation of 32 bits; what ESP opened has an SA, what has none names no slot.

@@ -343,9 +343,10 @@ impl TransmitSide {
     ) -> Result<(), Fault> {
         let completions = &memory.writes.memory;
         while let Some((offset, end)) = self.due(completions)? {
-            let completed = TransmitCompleted::from_bits(completions.read_word(offset)?);
-            let sequence = completions.read_word(offset + 8)?;
-            let time_picoseconds = completions.read_word(offset + 16)?;
+            let mut words = [0; 3];
+            completions.read_words(offset, &mut words)?;
+            let [completed, sequence, time_picoseconds] = words;
+            let completed = TransmitCompleted::from_bits(completed);
             let (descriptors, status) = self.check(completed, end)?;
             self.completions = self.completions.wrapping_add(1);
             let sa_index = completed.sa_index();

@@ -17,8 +17,7 @@ impl Calendar {
     #[inline]
     pub fn serve(&mut self, ready: Time, span: Time) -> Time {
         let start = ready.max(self.free_at);
-        self.free_at = start + span;
-        self.busy += span;
+        self.take(start, span);
         start
     }
 
@@ -43,8 +42,15 @@ impl Calendar {
     /// (PCIe 4.0 2.4.1), yet use the same link.
     #[inline]
     pub fn steal(&mut self, now: Time, span: Time) {
-        self.free_at = self.free_at.max(now) + span;
-        self.busy += span;
+        self.take(self.free_at.max(now), span);
+    }
+
+    /// Is in use from `start` on. Nothing happens at 2^60 ticks or later (`events::Moment`), so that sums of times stay below
+    /// 2^64: they need not saturate, as elsewhere, where a span may be `Time::NEVER`.
+    #[inline]
+    fn take(&mut self, start: Time, span: Time) {
+        self.free_at = Time(start.0.wrapping_add(span.0));
+        self.busy = Time(self.busy.0.wrapping_add(span.0));
     }
 }
 

@@ -6,6 +6,7 @@ use cryptonic_regs::descriptor::ReceiveDescriptor;
 use crate::events::Descriptors;
 use crate::nic::Nic;
 use crate::packet::PacketPool;
+use crate::queue::QueuePair;
 use crate::transmit_frames::Slot;
 
 impl Nic {
@@ -71,27 +72,36 @@ impl Nic {
     }
 
     /// Asks for receive descriptors when half of the store has been used.
+    #[inline]
     pub(crate) fn fetch_receive(&mut self, queue: u16) {
-        let knobs = &self.parameters.descriptors;
-        let batch = knobs.receive_fetch as u32;
-        let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else {
-            return;
-        };
-        let limit = pair.receive_prefetch(knobs.receive_prefetch as u32, knobs.receive_chain as u32);
-        let outstanding =
-            |pair: &crate::queue::QueuePair| pair.receive.fetched.wrapping_sub(pair.receive.consumer);
-        if outstanding(pair) > limit / 2 {
-            return;
+        let Some(pair) = self.queues.get(usize::from(queue)).filter(|pair| pair.running()) else { return };
+        let limit = self.receive_prefetch(pair);
+        if outstanding(pair) <= limit / 2 && pair.receive.unfetched() != 0 {
+            self.fetch_receive_up_to(queue, limit);
         }
+    }
+
+    /// Most receive descriptors to keep ready: never fewer than a scattered frame may need.
+    #[inline]
+    fn receive_prefetch(&self, pair: &QueuePair) -> u32 {
+        let knobs = &self.parameters.descriptors;
+        let (prefetch, chain) = (knobs.receive_prefetch as u32, knobs.receive_chain as u32);
+        if pair.control.receive_scatter() { prefetch.max(2 * chain) } else { prefetch }
+    }
+
+    // On its own, so that the look at most packets does not pay for it.
+    #[inline(never)]
+    fn fetch_receive_up_to(&mut self, queue: u16, limit: u32) {
+        let batch = self.parameters.descriptors.receive_fetch as u32;
+        let pair = &mut self.queues[usize::from(queue)];
         loop {
             let unfetched = pair.receive.unfetched();
             let room = limit.saturating_sub(outstanding(pair));
             let count = unfetched.min(batch).min(room);
-            let count =
-                if count == 0 { 0 } else { count.min(pair.receive.slots_to_end(pair.receive.fetched)) };
             if count == 0 {
                 return;
             }
+            let count = count.min(pair.receive.slots_to_end(pair.receive.fetched));
             let first = pair.receive.fetched;
             pair.receive.fetched = first.wrapping_add(count);
             let done = self.pcie.read(self.now, u64::from(count * pair.receive.stride));
@@ -146,4 +156,10 @@ impl Nic {
             self.transmit.prefetched[usize::from(queue)] = 0;
         }
     }
+}
+
+/// Receive descriptors that were asked for and are not used up.
+#[inline]
+fn outstanding(pair: &QueuePair) -> u32 {
+    pair.receive.fetched.wrapping_sub(pair.receive.consumer)
 }

@@ -66,6 +66,10 @@ const KIND_BITS: u32 = 4;
 impl Moment {
     /// Later than anything that happens.
     pub(crate) const NEVER: Moment = Moment(u64::MAX);
+    /// Not later than anything that happens.
+    const FIRST: Moment = Moment(0);
+    /// Not earlier than anything that happens.
+    pub(crate) const LAST: Moment = Moment(u64::MAX - 1);
 
     #[inline]
     const fn new(time: Time, kind: u64) -> Moment {
@@ -79,10 +83,15 @@ impl Moment {
         if self == Moment::NEVER { Time::NEVER } else { Time(self.0 >> KIND_BITS) }
     }
 
-    /// Whether its time, whatever happens then, is before another's.
+    /// The last moment at a time.
+    pub(crate) fn end_of(time: Time) -> Moment {
+        Moment::new(time, (1 << KIND_BITS) - 1).min(Moment::LAST)
+    }
+
+    /// The earlier of two with what goes with it; of two at one point in time, whatever happens then, the first.
     #[inline]
-    pub(crate) fn is_before(self, other: Moment) -> bool {
-        self.0 >> KIND_BITS < other.0 >> KIND_BITS
+    pub(crate) fn earlier<T>(first: (Moment, T), second: (Moment, T)) -> (Moment, T) {
+        if second.0.0 >> KIND_BITS < first.0.0 >> KIND_BITS { second } else { first }
     }
 
     /// What happens.
@@ -97,13 +106,13 @@ impl Moment {
 pub(crate) struct Queue<T, const KIND: u64> {
     head: Moment,
     /// No event is later.
-    last: Time,
-    events: VecDeque<(Time, T)>,
+    last: Moment,
+    events: VecDeque<(Moment, T)>,
 }
 
 impl<T, const KIND: u64> Default for Queue<T, KIND> {
     fn default() -> Self {
-        Queue { head: Moment::NEVER, last: Time::ZERO, events: VecDeque::new() }
+        Queue { head: Moment::NEVER, last: Moment::FIRST, events: VecDeque::new() }
     }
 }
 
@@ -111,30 +120,32 @@ impl<T, const KIND: u64> Queue<T, KIND> {
     /// Adds an event. Times ascend; one that would not is put right behind those at or before its time.
     #[inline]
     pub(crate) fn push(&mut self, time: Time, event: T) {
-        if self.last <= time {
-            self.last = time;
-            self.events.push_back((time, event));
+        let moment = Moment::new(time, KIND);
+        if self.last <= moment {
+            self.last = moment;
+            self.events.push_back((moment, event));
         } else {
-            self.insert(time, event);
+            self.insert(moment, event);
         }
-        self.head = self.head.min(Moment::new(time, KIND));
+        self.head = self.head.min(moment);
     }
 
     #[cold]
-    fn insert(&mut self, time: Time, event: T) {
-        let place = self.events.partition_point(|(at, _)| *at <= time);
-        self.events.insert(place, (time, event));
+    fn insert(&mut self, moment: Moment, event: T) {
+        let place = self.events.partition_point(|(at, _)| *at <= moment);
+        self.events.insert(place, (moment, event));
     }
 
     /// Puts an event back that was the first, for later. What would come before it comes right behind it then.
     #[cold]
     pub(crate) fn put_back(&mut self, time: Time, event: T) {
-        for (at, _) in self.events.iter_mut().take_while(|(at, _)| *at < time) {
-            *at = time;
+        let moment = Moment::new(time, KIND);
+        for (at, _) in self.events.iter_mut().take_while(|(at, _)| *at < moment) {
+            *at = moment;
         }
-        self.events.push_front((time, event));
-        self.last = self.last.max(time);
-        self.head = Moment::new(time, KIND);
+        self.events.push_front((moment, event));
+        self.last = self.last.max(moment);
+        self.head = moment;
     }
 
     /// The moment of the first event.
@@ -157,13 +168,13 @@ impl<T, const KIND: u64> Queue<T, KIND> {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         let (_, event) = self.events.pop_front()?;
-        self.head = self.events.front().map_or(Moment::NEVER, |(time, _)| Moment::new(*time, KIND));
+        self.head = self.events.front().map_or(Moment::NEVER, |(moment, _)| *moment);
         Some(event)
     }
 
     /// Time of the last event.
     pub(crate) fn last(&self) -> Time {
-        self.events.back().map_or(Time::ZERO, |(time, _)| *time)
+        self.events.back().map_or(Time::ZERO, |(moment, _)| moment.time())
     }
 }
 

@@ -101,10 +101,14 @@ impl HostMemory {
 
     /// Reads whole little-endian words; `iova` is aligned to 8.
     #[inline]
-    pub fn read_words(&self, iova: u64, words: &mut [u64]) -> Result<(), DmaFault> {
-        match self.find(iova, words.len() as u64 * 8, false) {
+    pub fn read_words<const WORDS: usize>(
+        &self,
+        iova: u64,
+        words: &mut [u64; WORDS],
+    ) -> Result<(), DmaFault> {
+        match self.find(iova, WORDS as u64 * 8, false) {
             Some((memory, offset)) => memory.read_words(offset, words).map_err(|_| self.fault()),
-            None => self.across(iova, words.len() * 8, false, |memory, offset, part| {
+            None => self.across(iova, WORDS * 8, false, |memory, offset, part| {
                 memory.read_words(offset, words.get_mut(part.start / 8..part.end / 8).unwrap_or_default())
             }),
         }
@@ -123,14 +127,10 @@ impl HostMemory {
 
     /// Writes whole little-endian words, the last one last and with release order; `iova` is aligned to 8.
     #[inline]
-    pub fn write_words(&self, iova: u64, words: &[u64]) -> Result<(), DmaFault> {
-        let Some((last, first)) = words.split_last() else { return Ok(()) };
-        match self.find(iova, words.len() as u64 * 8, true) {
-            Some((memory, offset)) => {
-                memory.write_words(offset, first).map_err(|_| self.fault())?;
-                memory.write_word_release(offset + first.len() * 8, *last).map_err(|_| self.fault())
-            }
-            None => self.across(iova, words.len() * 8, true, |memory, offset, part| {
+    pub fn write_words<const WORDS: usize>(&self, iova: u64, words: &[u64; WORDS]) -> Result<(), DmaFault> {
+        match self.find(iova, WORDS as u64 * 8, true) {
+            Some((memory, offset)) => memory.write_words_release(offset, words).map_err(|_| self.fault()),
+            None => self.across(iova, WORDS * 8, true, |memory, offset, part| {
                 for (index, word) in
                     words.get(part.start / 8..part.end / 8).unwrap_or_default().iter().enumerate()
                 {

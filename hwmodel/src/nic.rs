@@ -271,7 +271,8 @@ impl Nic {
     }
 
     /// Does the next event, which is at `time`.
-    #[inline]
+    // Part of its one caller's loop: what it takes to enter and to leave so large a function, it would take at every event.
+    #[inline(always)]
     pub(crate) fn step(&mut self, time: Time, kind: Kind, pool: &mut PacketPool) -> Effect {
         self.now = time;
         match kind {
@@ -413,7 +414,7 @@ impl Nic {
                 if !self.event_epoch_is(epoch) {
                     return Effect::None;
                 }
-                if self.memory.write_words(address, &*words).is_err() {
+                if self.memory.write_words(address, &words).is_err() {
                     self.stop_event_ring();
                     return Effect::None;
                 }
@@ -435,6 +436,7 @@ impl Nic {
     }
 
     /// A received packet is in host memory with its completion, if it could be.
+    #[inline]
     fn received(&mut self, queue: u16, packet: Box<Packet>, landed: bool, pool: &mut PacketPool) -> Effect {
         let accepted_at = packet.accepted_at;
         pool.give(packet);

@@ -138,6 +138,7 @@ impl Packet {
     }
 
     /// The frame, to be changed in place.
+    #[inline]
     pub fn frame_mut(&mut self) -> &mut [u8] {
         &mut self.storage[self.start..self.end]
     }
@@ -157,11 +158,27 @@ impl Packet {
 
     /// Does `work` on the frame and its room; afterwards the frame is what the room says. On an error the
     /// frame is what it was, its bytes unspecified.
+    #[inline]
     pub fn with_room<T, E>(&mut self, work: impl FnOnce(&mut Room<'_>) -> Result<T, E>) -> Result<T, E> {
         let mut room = Room { storage: &mut self.storage, start: self.start, end: self.end };
         let result = work(&mut room)?;
         (self.start, self.end) = (room.start, room.end);
         Ok(result)
+    }
+
+    /// The same, with what the parser said of the frame; nothing is done if it said nothing.
+    #[inline]
+    pub fn with_parsed<T, E>(
+        &mut self,
+        work: impl FnOnce(&mut Room<'_>, &Parsed) -> Result<T, E>,
+    ) -> Option<Result<T, E>> {
+        let parsed = self.parsed.as_ref()?;
+        let mut room = Room { storage: &mut self.storage, start: self.start, end: self.end };
+        let result = work(&mut room, parsed);
+        if result.is_ok() {
+            (self.start, self.end) = (room.start, room.end);
+        }
+        Some(result)
     }
 }
 

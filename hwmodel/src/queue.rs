@@ -246,10 +246,4 @@ impl QueuePair {
         }
         self.doorbells.front().copied().unwrap_or_default()
     }
-
-    /// Most receive descriptors to keep ready: never fewer than a scattered frame may need.
-    #[inline]
-    pub fn receive_prefetch(&self, prefetch: u32, chain: u32) -> u32 {
-        if self.control.receive_scatter() { prefetch.max(2 * chain) } else { prefetch }
-    }
 }

@@ -9,7 +9,7 @@ use cryptonic_regs::completion::ReceivedProtocol;
 use cryptonic_wire::packet::Expected;
 use cryptonic_wire::psp;
 use cryptonic_wire::sequence::Verdict;
-use cryptonic_wire::{Parsed, Protocol, UdpPorts};
+use cryptonic_wire::{Parsed, Protocol, UdpPorts, parse_receive};
 use zeroize::Zeroizing;
 
 use crate::events::InParser;
@@ -63,27 +63,40 @@ impl Nic {
 
     /// The parser's result of a frame is taken: lookup begins, and the packet is opened.
     pub(crate) fn parsed(&mut self, frame: InParser, pool: &mut PacketPool) {
-        let InParser { mut packet, expected } = frame;
-        let parsed = match &mut self.receive.in_place {
-            None => rx_parse::parse(packet.frame(), &expected),
+        let InParser { packet, expected } = frame;
+        match &mut self.receive.in_place {
+            None => {
+                let parsed = parse_receive(packet.frame(), expected);
+                let parsed = parsed.as_ref().map_err(|malformed| rx_parse::verdict(*malformed));
+                self.judge_parsed(packet, parsed, pool);
+            }
             Some(unit) => match unit.answer(self.now.0 / self.cycle.0, packet.frame(), &expected) {
-                Answer::Result(parsed) => parsed,
+                Answer::Result(parsed) => {
+                    self.judge_parsed(packet, parsed.as_ref().map_err(|status| *status), pool);
+                }
                 Answer::Late => {
                     self.events.parsed.put_back(self.now + self.cycle, InParser { packet, expected });
-                    return;
                 }
                 Answer::Lost => {
                     self.receive.buffer.release(self.now, packet.buffer_bytes);
                     pool.give(packet);
-                    return;
                 }
             },
-        };
-        let parsed = match &parsed {
+        }
+    }
+
+    /// What becomes of a frame by the parser's result.
+    fn judge_parsed(
+        &mut self,
+        mut packet: Box<Packet>,
+        parsed: Result<&Parsed, Status>,
+        pool: &mut PacketPool,
+    ) {
+        let parsed = match parsed {
             Ok(parsed) => parsed,
             Err(status) => {
-                let of_psp = self.count_psp_fault(packet.frame(), *status);
-                self.end_received(packet, *status, of_psp, self.now, pool);
+                let of_psp = self.count_psp_fault(packet.frame(), status);
+                self.end_received(packet, status, of_psp, self.now, pool);
                 return;
             }
         };

@@ -6,8 +6,9 @@ use cryptonic_regs::Status;
 use cryptonic_regs::admin::Mode;
 use cryptonic_regs::completion::ReceivedProtocol;
 use cryptonic_wire::ip::protocol;
+use cryptonic_wire::selector::Selector;
 use cryptonic_wire::transform::Rejected;
-use cryptonic_wire::{Decapsulated, Parsed, esp_beet, esp_transform, parse_transmit, psp, psp_transform};
+use cryptonic_wire::{Decapsulated, esp_beet, esp_transform, parse_transmit, psp, psp_transform};
 
 use crate::nic::Nic;
 use crate::packet::{Packet, PacketPool, Received};
@@ -19,13 +20,11 @@ use crate::sa_table::Sa;
 impl Nic {
     /// A packet reaches commit.
     pub(crate) fn receive_commit(&mut self, mut packet: Box<Packet>, pool: &mut PacketPool) {
-        let parsed = packet.parsed;
-        let committed = match (packet.protocol, &parsed) {
-            (ReceivedProtocol::Clear, _) => Ok(()),
-            (ReceivedProtocol::Esp, Some(parsed)) => self.commit_esp(&mut packet, parsed),
-            (ReceivedProtocol::Psp, _) if packet.status != Status::Ok => Err(packet.status),
-            (ReceivedProtocol::Psp, Some(parsed)) => self.commit_psp(&mut packet, parsed),
-            (_, None) => Err(Status::BadInner),
+        let committed = match packet.protocol {
+            ReceivedProtocol::Clear => Ok(()),
+            ReceivedProtocol::Esp => self.commit_esp(&mut packet),
+            ReceivedProtocol::Psp if packet.status != Status::Ok => Err(packet.status),
+            ReceivedProtocol::Psp => self.commit_psp(&mut packet),
         };
         match committed {
             Ok(()) => {
@@ -61,7 +60,8 @@ impl Nic {
         }
     }
 
-    fn commit_esp(&mut self, packet: &mut Packet, parsed: &Parsed) -> Result<(), Status> {
+    fn commit_esp(&mut self, packet: &mut Packet) -> Result<(), Status> {
+        let l3_offset = packet.parsed.as_ref().ok_or(Status::BadInner)?.plain.l3_offset;
         let Received { sa_index, sa_generation, sequence, .. } = packet.received;
         let sa = self.sa_table.usable(sa_index, sa_generation).ok_or(Status::SaDeleted)?;
         if packet.status != Status::Ok {
@@ -76,13 +76,13 @@ impl Nic {
         }
         replay_status(&mut sa.lifetime, sa.window.update(sequence))?;
         let Form::Esp(esp) = &sa.form else { return Err(Status::SaDeleted) };
-        let opened = packet.with_room(|room| match sa.mode {
+        let opened = packet.with_parsed(|room, parsed| match sa.mode {
             Mode::Tunnel => esp_transform::decapsulate_tunnel(room, parsed, esp),
             Mode::Transport => esp_transform::decapsulate_transport(room, parsed, esp),
             Mode::Beet => esp_beet::decapsulate_beet(room, parsed, esp, &sa.inner),
         });
         let next_header = no_dummy(opened);
-        let clear_bytes = next_header.map_or(0, |_| packet.bytes() - parsed.plain.l3_offset as u64);
+        let clear_bytes = next_header.map_or(0, |_| packet.bytes() - l3_offset as u64);
         let sequence_left = last_sequence(esp) - sa.window.top();
         // The key opened it and the window took it: it counts, whatever it turns out to be.
         let causes = sa.lifetime.count(clear_bytes, sequence_left, self.now);
@@ -94,7 +94,8 @@ impl Nic {
         Ok(())
     }
 
-    fn commit_psp(&mut self, packet: &mut Packet, parsed: &Parsed) -> Result<(), Status> {
+    fn commit_psp(&mut self, packet: &mut Packet) -> Result<(), Status> {
+        let parsed = packet.parsed.as_ref().ok_or(Status::BadInner)?;
         // Cookie and extension go with the header, so the cookie is taken out before.
         let cookie = psp::opened(parsed, packet.frame())
             .map_err(|_| Status::BadInner)
@@ -104,7 +105,7 @@ impl Nic {
             packet.received.sequence = u64::from_le_bytes(cookie);
             packet.received.psp_cookie = true;
         }
-        let opened = packet.with_room(|room| psp_transform::decapsulate(room, parsed));
+        let opened = packet.with_parsed(psp_transform::decapsulate);
         packet.received.next_header =
             no_dummy(opened).inspect_err(|_| self.counters.psp.received_errors += 1)?;
         self.counters.psp.received_packets += 1;
@@ -114,22 +115,25 @@ impl Nic {
 }
 
 /// The next header of what came out, if it is what the SA is for.
+#[inline]
 fn selected(sa: &Sa, packet: &Packet, next_header: u8) -> Result<u8, Status> {
-    // What the device hands up as it is has no inner packet whose addresses could be compared.
-    if let Some(selector) = &sa.selector
-        && next_header != protocol::AGGFRAG
-    {
-        let plain = parse_transmit(packet.frame()).map_err(|_| Status::BadInner)?;
-        if !selector.matches(&plain) {
-            return Err(Status::SelectorMismatch);
+    match &sa.selector {
+        // What the device hands up as it is has no inner packet whose addresses could be compared.
+        Some(selector) if next_header != protocol::AGGFRAG => {
+            matches(selector, packet.frame()).map(|()| next_header)
         }
+        _ => Ok(next_header),
     }
-    Ok(next_header)
+}
+
+fn matches(selector: &Selector, frame: &[u8]) -> Result<(), Status> {
+    let plain = parse_transmit(frame).map_err(|_| Status::BadInner)?;
+    if selector.matches(&plain) { Ok(()) } else { Err(Status::SelectorMismatch) }
 }
 
 /// The next header of what came out, or its status.
-fn no_dummy(opened: Result<Decapsulated, Rejected>) -> Result<u8, Status> {
-    match opened {
+fn no_dummy(opened: Option<Result<Decapsulated, Rejected>>) -> Result<u8, Status> {
+    match opened.ok_or(Status::BadInner)? {
         Ok(Decapsulated::Packet { next_header }) => Ok(next_header),
         Ok(Decapsulated::Dummy) => Err(Status::Dummy),
         Err(Rejected::Trailer(_)) => Err(Status::BadTrailer),

@@ -114,23 +114,21 @@ impl Nic {
     pub(crate) fn judge_delivered(&mut self, packet: &mut Packet) {
         let Some(parsed) = &packet.parsed else { return };
         let opened = packet.protocol != ReceivedProtocol::Clear;
-        let plain = if opened {
-            match parse_transmit(packet.frame()) {
-                Ok(plain) => plain,
-                // What is no IP packet has no checksums and no hash; it goes where its SA says, or to the first.
-                Err(_) => return,
-            }
-        } else {
-            parsed.plain
+        let inner = opened.then(|| parse_transmit(packet.frame()));
+        let plain = match &inner {
+            None => &parsed.plain,
+            Some(Ok(plain)) => plain,
+            // What is no IP packet has no checksums and no hash; it goes where its SA says, or to the first.
+            Some(Err(_)) => return,
         };
         let (behind_a_nat, reserved_esp_spi) = (behind_a_nat(packet, parsed), parsed.reserved_esp_spi);
-        packet.received.checksums.ip = state(check_ipv4_checksum(packet.frame(), &plain));
+        packet.received.checksums.ip = state(check_ipv4_checksum(packet.frame(), plain));
         if !behind_a_nat {
-            packet.received.checksums.l4 = state(check_l4_checksum(packet.frame(), &plain));
+            packet.received.checksums.l4 = state(check_l4_checksum(packet.frame(), plain));
         }
         if self.receive.scaling.control.enable() {
-            let spi = if reserved_esp_spi { esp_spi(packet.frame(), &plain) } else { None };
-            let (hash, kind) = self.receive.scaling.hash(&plain, spi);
+            let spi = if reserved_esp_spi { esp_spi(packet.frame(), plain) } else { None };
+            let (hash, kind) = self.receive.scaling.hash(plain, spi);
             packet.received.hash = hash;
             packet.received.hash_kind = kind.number() as u8;
             if packet.received.scaling && kind != HashKind::None {

@@ -381,20 +381,21 @@ impl Inner {
     /// Does the events up to `until`; if `watching`, up to the first that shows something to a host. Says whether it
     /// ended at such a one.
     pub(crate) fn advance(&mut self, until: Until, watching: bool) -> bool {
+        let (last, until_idle) = match until {
+            Until::Time(time) => (Moment::end_of(time), false),
+            Until::Idle => (Moment::LAST, true),
+        };
         loop {
             // At one point in time the first NIC comes first, whatever happens there.
-            let mut index = 0;
-            for candidate in 1..self.next.len() {
-                if self.next[candidate].is_before(self.next[index]) {
-                    index = candidate;
+            let (moment, index) = match *self.next.as_slice() {
+                // As a rule there are two, and this is done at every event.
+                [one, other] => Moment::earlier((one, 0), (other, 1)),
+                _ => {
+                    let next = self.next.iter().copied().zip(0..);
+                    next.reduce(Moment::earlier).unwrap_or((Moment::NEVER, 0))
                 }
-            }
-            let moment = self.next.get(index).copied().unwrap_or(Moment::NEVER);
-            let over = match until {
-                Until::Time(time) => moment.time() > time,
-                Until::Idle => moment.kind() == Kind::Firmware && self.idle(),
             };
-            if moment == Moment::NEVER || over {
+            if moment > last || until_idle && moment.kind() == Kind::Firmware && self.idle() {
                 return false;
             }
             let time = moment.time();
@@ -457,7 +458,7 @@ impl Inner {
     }
 
     /// A frame reaches the line's end at a NIC at some time.
-    #[inline]
+    #[inline(always)]
     fn arrive(&mut self, peer: usize, packet: Box<Packet>, at: Time) {
         let latency = Time::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
         let arrivals = &mut self.nics[peer].events.wire_arrivals;

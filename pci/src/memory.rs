@@ -4,6 +4,8 @@
 //! are accessed atomically, ranges are copied out or in with volatile accesses. Offsets are checked; an access
 //! outside is [`OutOfBounds`] and touches nothing.
 
+mod volatile;
+
 use std::fs::File;
 use std::io;
 use std::sync::Arc;
@@ -211,6 +213,18 @@ impl SharedMemory {
         Ok(())
     }
 
+    /// As [`Self::write_words`]; what was written before the last word is seen by whoever acquires that.
+    #[inline(always)]
+    pub fn write_words_release(&self, offset: usize, words: &[u64]) -> Result<(), OutOfBounds> {
+        let first = self.words(offset, words.len())?;
+        for (index, word) in words.iter().enumerate() {
+            let order = if index + 1 == words.len() { Ordering::Release } else { Ordering::Relaxed };
+            // SAFETY: as in `read_words`.
+            unsafe { AtomicU64::from_ptr(first.add(index)) }.store(word.to_le(), order);
+        }
+        Ok(())
+    }
+
     /// `count` 8-byte aligned words from `offset` on, for runs of them with one check. Each holds a little-endian
     /// number.
     #[inline(always)]
@@ -323,141 +337,6 @@ fn anonymous_file(bytes: u64, huge_pages: bool) -> io::Result<File> {
     Ok(file)
 }
 
-/// Copies between private and shared memory: volatile on the shared side, 16 bytes at a time where the
-/// machine has a type for that.
-mod volatile {
-    #[cfg(target_arch = "x86_64")]
-    type Chunk = core::arch::x86_64::__m128i;
-    #[cfg(not(target_arch = "x86_64"))]
-    type Chunk = u64;
-    const CHUNK_BYTES: usize = size_of::<Chunk>();
-
-    const CHUNKS: usize = 64 / CHUNK_BYTES;
-
-    /// Copies 64 bytes from shared memory.
-    ///
-    /// # Safety
-    /// `from` and the 63 bytes after it are in a live mapping, and `from` is aligned to 64.
-    #[inline(always)]
-    pub(super) unsafe fn copy_line(from: *const u8) -> [u64; 8] {
-        let from = from.cast::<Chunk>();
-        // SAFETY: every chunk is within the 64 bytes, and aligned since the first is.
-        let chunks: [Chunk; CHUNKS] = std::array::from_fn(|index| unsafe { from.add(index).read_volatile() });
-        // SAFETY: both are 64 bytes in which every pattern of bits is a value.
-        unsafe { std::mem::transmute(chunks) }
-    }
-
-    /// Copies `to.len()` bytes from shared memory.
-    ///
-    /// # Safety
-    /// `from` and the bytes after it are in a live mapping.
-    #[inline]
-    pub(super) unsafe fn copy_from(from: *const u8, to: &mut [u8]) {
-        let bytes = to.len();
-        let to = to.as_mut_ptr();
-        let mut done = 0;
-        // SAFETY: here and in all blocks below, `done + size <= bytes` before each access, so both pointers stay
-        // in their ranges; the wide shared accesses are aligned because this loop runs up to a chunk boundary.
-        while done < bytes && !unsafe { from.add(done) }.cast::<Chunk>().is_aligned() {
-            // SAFETY: as above.
-            unsafe { to.add(done).write(from.add(done).read_volatile()) };
-            done += 1;
-        }
-        // Whole lines first: a step of a loop for each chunk would be half of the work.
-        while bytes - done >= CHUNKS * CHUNK_BYTES {
-            for _ in 0..CHUNKS {
-                // SAFETY: as below.
-                unsafe {
-                    to.add(done)
-                        .cast::<Chunk>()
-                        .write_unaligned(from.add(done).cast::<Chunk>().read_volatile())
-                };
-                done += CHUNK_BYTES;
-            }
-        }
-        while bytes - done >= CHUNK_BYTES {
-            // SAFETY: as above; the private side may be unaligned.
-            unsafe {
-                to.add(done).cast::<Chunk>().write_unaligned(from.add(done).cast::<Chunk>().read_volatile())
-            };
-            done += CHUNK_BYTES;
-        }
-        if bytes - done >= 8 {
-            // SAFETY: as above; a chunk boundary is aligned to 8.
-            unsafe {
-                to.add(done).cast::<u64>().write_unaligned(from.add(done).cast::<u64>().read_volatile())
-            };
-            done += 8;
-        }
-        if bytes - done >= 4 {
-            // SAFETY: as above; aligned to 4.
-            unsafe {
-                to.add(done).cast::<u32>().write_unaligned(from.add(done).cast::<u32>().read_volatile())
-            };
-            done += 4;
-        }
-        while done < bytes {
-            // SAFETY: as above.
-            unsafe { to.add(done).write(from.add(done).read_volatile()) };
-            done += 1;
-        }
-    }
-
-    /// Copies `from` to shared memory.
-    ///
-    /// # Safety
-    /// `to` and the bytes after it are in a live mapping.
-    #[inline]
-    pub(super) unsafe fn copy_to(to: *mut u8, from: &[u8]) {
-        let bytes = from.len();
-        let from = from.as_ptr();
-        let mut done = 0;
-        // SAFETY: as in `copy_from`.
-        while done < bytes && !unsafe { to.add(done) }.cast::<Chunk>().is_aligned() {
-            // SAFETY: as in `copy_from`.
-            unsafe { to.add(done).write_volatile(from.add(done).read()) };
-            done += 1;
-        }
-        while bytes - done >= CHUNKS * CHUNK_BYTES {
-            for _ in 0..CHUNKS {
-                // SAFETY: as in `copy_from`.
-                unsafe {
-                    to.add(done)
-                        .cast::<Chunk>()
-                        .write_volatile(from.add(done).cast::<Chunk>().read_unaligned())
-                };
-                done += CHUNK_BYTES;
-            }
-        }
-        while bytes - done >= CHUNK_BYTES {
-            // SAFETY: as in `copy_from`.
-            unsafe {
-                to.add(done).cast::<Chunk>().write_volatile(from.add(done).cast::<Chunk>().read_unaligned())
-            };
-            done += CHUNK_BYTES;
-        }
-        if bytes - done >= 8 {
-            // SAFETY: as in `copy_from`.
-            unsafe {
-                to.add(done).cast::<u64>().write_volatile(from.add(done).cast::<u64>().read_unaligned())
-            };
-            done += 8;
-        }
-        if bytes - done >= 4 {
-            // SAFETY: as in `copy_from`.
-            unsafe {
-                to.add(done).cast::<u32>().write_volatile(from.add(done).cast::<u32>().read_unaligned())
-            };
-            done += 4;
-        }
-        while done < bytes {
-            // SAFETY: as in `copy_from`.
-            unsafe { to.add(done).write_volatile(from.add(done).read()) };
-            done += 1;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,9 +344,10 @@ mod tests {
     #[test]
     fn copies_give_back_what_was_put_at_every_alignment() {
         let memory = SharedMemory::new(4096).unwrap();
-        let bytes: Vec<u8> = (0..200).map(|index| index as u8 ^ 0x5a).collect();
+        let bytes: Vec<u8> =
+            (0..1500).map(|index| (index as u8 ^ 0x5a).wrapping_add((index >> 8) as u8)).collect();
         for offset in 0..40 {
-            for length in [0, 1, 3, 4, 7, 8, 12, 15, 16, 17, 31, 60, 64, 130, 200] {
+            for length in [0, 1, 3, 4, 7, 8, 12, 15, 16, 17, 31, 60, 64, 130, 200, 256, 300, 383, 1500] {
                 memory.zeroise(0, 4096).unwrap();
                 memory.write(offset, &bytes[..length]).unwrap();
                 let mut whole = vec![0; 4096];
@@ -508,6 +388,9 @@ mod tests {
         let mut words = [0; 2];
         memory.read_words(8, &mut words).unwrap();
         assert_eq!(words, [0x0807_0605_0403_0201, 9]);
+        memory.write_words_release(4080, &words).unwrap();
+        assert_eq!((memory.read_word(4080), memory.read_word(4088)), (Ok(words[0]), Ok(9)));
+        assert_eq!(memory.write_words_release(4088, &words), Err(OutOfBounds));
         let lines = memory.lines(0, 2).unwrap();
         assert_eq!(lines[0].copy(), [0, 0x0807_0605_0403_0201, 9, 0, 0, 0, 0, 0]);
         assert_eq!((lines[0].word(2, Ordering::Acquire), lines[1].copy()), (9, [0; 8]));

@@ -131,6 +131,6 @@ fn sum(plain: &Plain, segment: &[u8]) -> u16 {
     Total::of(&plain.source)
         .and(Total::of(&plain.destination))
         .and(Total::of(&[l0, l1, l2, l3, 0, 0, 0, plain.next_header]))
-        .and(Total::of(segment))
+        .and(Total::of_many(segment))
         .sum()
 }

@@ -118,7 +118,7 @@ impl Nic {
                 }
                 // Secret words go their own way: they are never in a value that is copied about.
                 let mut secret = Zeroizing::new([0_u64; SECRET_WORDS]);
-                if self.memory.read_words(wide(self.management.sa.host), &mut *secret).is_err() {
+                if self.memory.read_words(wide(self.management.sa.host), &mut secret).is_err() {
                     return Outcome::DmaFault;
                 }
                 self.keys_zeroised = false;
@@ -225,7 +225,7 @@ impl Nic {
             }
             PspOperation::TestKeyLoad => {
                 let mut words = Zeroizing::new([0_u64; PspTestKeys::WORDS]);
-                if self.memory.read_words(host, &mut *words).is_err() {
+                if self.memory.read_words(host, &mut words).is_err() {
                     return Outcome::DmaFault;
                 }
                 let mut keys = Zeroizing::new([[0_u8; 32]; 2]);
@@ -268,7 +268,7 @@ impl Nic {
         for (index, record) in records.iter().enumerate() {
             let address = host + (index * PspAllocation::BYTES) as u64;
             let mut words = Zeroizing::new(record.to_words());
-            if self.memory.write_words(address, &*words).is_err() {
+            if self.memory.write_words(address, &words).is_err() {
                 return Outcome::DmaFault;
             }
             words.zeroize();
