@@ -206,6 +206,14 @@ impl Link {
         Ok(())
     }
 
+    /// The longest IP packet that it carries, where it has such a limit of its own.
+    pub fn mtu(&self) -> Option<usize> {
+        match &self.end {
+            End::Tap(tap) => tap.mtu(),
+            End::None | End::Loopback(_) | End::Datagram(_) | End::Capture(_) | End::Replay { .. } => None,
+        }
+    }
+
     /// What poll is to watch for frames that come, where there is such a thing.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.end {

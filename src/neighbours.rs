@@ -236,7 +236,8 @@ impl Segment {
         self.ready.push_back(frame);
     }
 
-    fn is_own(&self, address: IpAddr) -> bool {
+    /// Whether it answers for an address.
+    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
         self.own.contains(&address) || address == IpAddr::V6(self.link_local())
     }
 

@@ -162,14 +162,15 @@ pub struct UdpEncapsulation {
     pub source_port: u16,
     /// Out: UDP destination port.
     pub destination_port: u16,
-    /// Out, over IPv6: the UDP header has a checksum; else it is 0 (RFC 6935).
+    /// Out, over IPv6: the UDP header has a checksum, without which receivers drop it (RFC 8200 8.1) unless they were told not
+    /// to (RFC 6935). Over IPv4 it is 0 (RFC 3948 2.1).
     pub checksum: bool,
 }
 
 impl UdpEncapsulation {
-    /// Port 4500 on both sides, without a checksum.
+    /// Port 4500 on both sides, with a checksum over IPv6.
     pub fn new() -> Self {
-        UdpEncapsulation { source_port: 4500, destination_port: 4500, checksum: false }
+        UdpEncapsulation { source_port: 4500, destination_port: 4500, checksum: true }
     }
 }
 

@@ -9,12 +9,12 @@ use cryptonic_driver::{
     Protection, QueueError, QueuePair, ReceivedProtocol, SaState, Status, TransmitPacket,
 };
 use cryptonic_hwmodel::Parameters;
-use cryptonic_hwmodel::rx_parse::verdict;
 use cryptonic_pci::Time;
-use cryptonic_regs::admin::Direction;
+use cryptonic_regs::admin::{Direction, Mode};
 use cryptonic_regs::events::SlotState;
-use cryptonic_wire::ethernet;
+use cryptonic_wire::ip::protocol;
 use cryptonic_wire::packet::{self, Plain, UdpPorts};
+use cryptonic_wire::{ethernet, psp};
 
 use crate::device::{DeviceName, Wire};
 use crate::error::Result;
@@ -174,15 +174,12 @@ impl Gate {
         Ok(self.by_default(outcome))
     }
 
-    /// A frame that leaves: it is protected by the first outbound SA that takes it, else `default` says.
-    pub(crate) fn push_out(&mut self, frame: &[u8]) -> Result<Outcome> {
-        match packet::parse_transmit(frame) {
-            Err(malformed) => Ok(Outcome::Dropped(verdict(malformed).name())),
-            Ok(plain) => match (self.outbound(&plain), self.file.default) {
-                (Some(index), _) => self.protect(index, frame),
-                (None, DefaultAction::Pass) => self.leave_in_clear(frame),
-                (None, DefaultAction::Drop) => Ok(Outcome::Dropped(DROPPED_BY_DEFAULT)),
-            },
+    /// A frame that leaves by the SA with this place in the file, or by `default` if none takes it.
+    pub(crate) fn push_out(&mut self, taker: Option<usize>, frame: &[u8]) -> Result<Outcome> {
+        match (taker, self.file.default) {
+            (Some(index), _) => self.protect(index, frame),
+            (None, DefaultAction::Pass) => self.leave_in_clear(frame),
+            (None, DefaultAction::Drop) => Ok(Outcome::Dropped(DROPPED_BY_DEFAULT)),
         }
     }
 
@@ -195,8 +192,19 @@ impl Gate {
         Ok(self.by_default(outcome))
     }
 
-    /// The first outbound SA that takes a packet.
-    fn outbound(&self, plain: &Plain) -> Option<usize> {
+    /// Whether a frame that comes in carries a whole packet of others: it comes out of a tunnel, or of BEET mode.
+    pub(crate) fn is_tunneled(&self, frame: &[u8]) -> bool {
+        let Ok(parsed) = packet::parse_receive(frame, self.rules.ports) else { return false };
+        match parsed.protocol {
+            packet::Protocol::Psp => frame
+                .get(parsed.security_offset + psp::field::NEXT_HEADER.start)
+                .is_some_and(|next| matches!(*next, protocol::IPV4 | protocol::IPV6)),
+            _ => self.opening(&parsed).is_some_and(|sa| sa.mode() != Mode::Transport),
+        }
+    }
+
+    /// The place of the first outbound SA that takes a packet.
+    pub(crate) fn outbound(&self, plain: &Plain) -> Option<usize> {
         let takes = |sa: &Sa| sa.direction == Direction::Out && sa.selector.matches(plain);
         self.file.sas.iter().position(takes)
     }
@@ -217,17 +225,20 @@ impl Gate {
             | packet::Protocol::Wespv2
             | packet::Protocol::Eesp => false,
             packet::Protocol::Psp => self.rules.receives_psp,
-            packet::Protocol::Esp => {
-                let (_, destination) = addresses(&parsed.plain);
-                self.file.sas.iter().any(|sa| {
-                    let Protocol::Esp(esp) = &sa.protocol else { return false };
-                    sa.direction == Direction::In
-                        && sa.spi == parsed.spi
-                        && sa.destination().is_none_or(|wanted| wanted == destination)
-                        && esp.encapsulation.is_some() == parsed.udp_offset.is_some()
-                })
-            }
+            packet::Protocol::Esp => self.opening(parsed).is_some(),
         }
+    }
+
+    /// The `in` SA that takes a packet of ESP.
+    fn opening(&self, parsed: &packet::Parsed) -> Option<&Sa> {
+        let (_, destination) = addresses(&parsed.plain);
+        self.file.sas.iter().find(|sa| {
+            let Protocol::Esp(esp) = &sa.protocol else { return false };
+            sa.direction == Direction::In
+                && sa.spi == parsed.spi
+                && sa.destination().is_none_or(|wanted| wanted == destination)
+                && esp.encapsulation.is_some() == parsed.udp_offset.is_some()
+        })
     }
 
     /// A frame leaves by an outbound SA.

@@ -1,7 +1,10 @@
 //! `gateway`: a NIC between two links, as an IPsec or PSP gateway.
 
 mod forward;
+mod icmp;
+mod path_mtu;
 mod report;
+mod router;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,11 +27,17 @@ use crate::output::{self, OutputFile};
 use crate::sa_file::SaFile;
 use crate::signals::Signals;
 use crate::toml_reader::Source;
-use forward::{Forwarder, Side, mac, own_addresses};
+use forward::{Forwarder, RouterCounters, Side, mac, own_addresses};
+use icmp::Budget;
+use path_mtu::Paths;
 use report::{Ended, Report};
 
 /// The device's clock goes with the wall clock as long as it lasts: 64 bits of it are 6.4 days. Then packets alone move it.
 const DEVICE_CLOCK_END: Duration = Duration::from_secs(6 * 86_400);
+
+/// From what every IPv6 link carries (RFC 8200 5) to what a frame of a link and of the NIC has room for, headers included.
+const MTU_MIN: u64 = 1280;
+const MTU_MAX: u64 = 16_000;
 
 /// Arguments of `gateway`.
 #[derive(Debug, Args)]
@@ -55,6 +64,14 @@ pub(crate) struct GatewayArguments {
     /// An address to answer for outside, beside those that the SA file names; may be given more than once
     #[arg(long, value_name = "ADDRESS")]
     outside_address: Vec<IpAddr>,
+    /// The longest IP packet on the inside link; if left out, what a TAP interface has at the start, else 1500
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(MTU_MIN..=MTU_MAX))]
+    inside_mtu: Option<u64>,
+
+    /// The longest IP packet outside, on the link and the path behind it; if left out, as for --inside-mtu
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(MTU_MIN..=MTU_MAX))]
+    outside_mtu: Option<u64>,
+
     /// The Ethernet address of a neighbour, on either side, that need not be asked for: a router, say; may be given more
     /// than once
     #[arg(long, value_name = "ADDRESS=MAC")]
@@ -152,24 +169,30 @@ fn open(arguments: &GatewayArguments, file: SaFile) -> Result<Forwarder> {
     let macs = [mac(0, arguments.inside_gateway.first())?, mac(1, outside_address.as_ref())?];
     arguments.device.model("gateway")?;
     let gate = Gate::new(&arguments.device, file, arguments.seed)?;
-    let side = |name: &LinkName, mac: Mac| -> Result<Side> {
+    let side = |name: &LinkName, mtu: Option<u64>, mac: Mac| -> Result<Side> {
         let link = Link::open(name)?;
+        let mtu = mtu.map(|mtu| mtu as usize).or(link.mtu()).unwrap_or(path_mtu::ETHERNET);
+        let mtu = mtu.min(MTU_MAX as usize);
         let mut segment = Segment::new(mac);
         for neighbour in &arguments.neighbour {
             segment.fix(neighbour.address, neighbour.mac);
         }
-        Ok(Side { link, segment })
+        Ok(Side { link, segment, mtu })
     };
     let [inside_mac, outside_mac] = macs;
     let mut forwarder = Forwarder {
         gate,
-        inside: side(&arguments.inside, inside_mac)?,
-        outside: side(&arguments.outside, outside_mac)?,
+        inside: side(&arguments.inside, arguments.inside_mtu, inside_mac)?,
+        outside: side(&arguments.outside, arguments.outside_mtu, outside_mac)?,
         inside_addresses: arguments.inside_gateway.clone(),
         outside_addresses: arguments.outside_address.clone(),
+        paths: Paths::default(),
+        budget: Budget::new(Instant::now()),
+        counters: RouterCounters::default(),
         verdicts: BTreeMap::new(),
         lost: 0,
     };
+    path_mtu::check(forwarder.gate.file(), forwarder.outside.mtu)?;
     forwarder.follow_file();
     Ok(forwarder)
 }
@@ -229,6 +252,7 @@ impl Running<'_> {
         };
         let replaced = read().and_then(|(file, source)| {
             let notes = file.notes.clone();
+            path_mtu::check(&file, forwarder.outside.mtu)?;
             let replaced = forwarder.gate.replace(file)?;
             Ok((replaced, notes, source))
         });

@@ -1,4 +1,4 @@
-//! A TAP interface (Linux, Documentation/networking/tuntap.rst). The only unsafe code of the command line: one ioctl.
+//! A TAP interface (Linux, Documentation/networking/tuntap.rst). The only unsafe code of the command line: two ioctls.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -29,6 +29,11 @@ impl Tap {
         let descriptor = attach(name)
             .map_err(|(place, errno)| Error::at(format_args!("tap:{name}"), advice(name, place, errno)))?;
         Ok(Tap { name: name.to_owned(), descriptor })
+    }
+
+    /// The longest IP packet that the interface carries, while it is in this network namespace.
+    pub(super) fn mtu(&self) -> Option<usize> {
+        interface_mtu(&self.name).ok().and_then(|mtu| usize::try_from(mtu).ok())
     }
 
     /// The length of the frame that came; one more than fits is cut to `room`.
@@ -110,22 +115,56 @@ fn attach(name: &str) -> std::result::Result<OwnedFd, (Step, Errno)> {
 fn set_interface(descriptor: &OwnedFd, name: &str) -> std::result::Result<(), Errno> {
     use rustix::ioctl::{Opcode, Updater, ioctl, opcode};
 
-    /// `struct ifreq` (linux/if.h) with the flags in its union.
-    #[repr(C)]
-    struct Request {
-        name: [u8; NAME_BYTES],
-        flags: u16,
-        rest: [u8; 22],
-    }
     // linux/if_tun.h
     const TUNSETIFF: Opcode = opcode::write::<i32>(b'T', 202);
     const IFF_TAP: u16 = 0x0002;
     const IFF_NO_PI: u16 = 0x1000;
 
-    let mut request = Request { name: [0; NAME_BYTES], flags: IFF_TAP | IFF_NO_PI, rest: [0; 22] };
-    // The last byte stays zero.
-    request.name[..NAME_BYTES - 1].iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    let [low, high] = (IFF_TAP | IFF_NO_PI).to_ne_bytes();
+    let mut request = Request::of(name);
+    request.value[..2].copy_from_slice(&[low, high]);
     // SAFETY: TUNSETIFF reads and writes one `struct ifreq`, which is 40 bytes on every 64-bit machine and which `Request` has
     // the layout of; all of it is initialised and may hold any bytes.
     unsafe { ioctl(descriptor, Updater::<TUNSETIFF, Request>::new(&mut request)) }
+}
+
+/// What an interface carries, as any socket tells.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "rustix has no call of its own for SIOCGIFMTU")]
+fn interface_mtu(name: &str) -> std::result::Result<i32, Errno> {
+    use rustix::ioctl::{Opcode, Updater, ioctl};
+    use rustix::net::{AddressFamily, SocketType, socket};
+
+    // linux/sockios.h
+    const SIOCGIFMTU: Opcode = 0x8921;
+
+    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let mut request = Request::of(name);
+    // SAFETY: SIOCGIFMTU reads the name in one `struct ifreq` and writes an int behind it; see above.
+    unsafe { ioctl(&socket, Updater::<SIOCGIFMTU, Request>::new(&mut request))? };
+    let [a, b, c, d, ..] = request.value;
+    Ok(i32::from_ne_bytes([a, b, c, d]))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn interface_mtu(_: &str) -> std::result::Result<i32, Errno> {
+    Err(Errno::NOSYS)
+}
+
+/// `struct ifreq` (linux/if.h): a name, and a union of which flags and an MTU are at the beginning. Some of it is pointers.
+#[cfg(target_os = "linux")]
+#[repr(C, align(8))]
+struct Request {
+    name: [u8; NAME_BYTES],
+    value: [u8; 24],
+}
+
+#[cfg(target_os = "linux")]
+impl Request {
+    fn of(name: &str) -> Request {
+        let mut request = Request { name: [0; NAME_BYTES], value: [0; 24] };
+        // The last byte stays zero.
+        request.name[..NAME_BYTES - 1].iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+        request
+    }
 }

@@ -219,7 +219,9 @@ fn a_tap_interface_opens_or_says_what_it_needs() {
             link.send(&frame(60, 1)).expect("no error");
             assert_eq!(link.counters().lost, 1);
             assert!(link.receive().expect("works").is_none() && link.descriptor().is_some());
-            assert!(Path::new("/sys/class/net").join(&name).exists());
+            let folder = Path::new("/sys/class/net").join(&name);
+            let told = fs::read_to_string(folder.join("mtu")).expect("the kernel tells");
+            assert_eq!(link.mtu().map(|mtu| mtu.to_string()).as_deref(), Some(told.trim()));
             let second = Link::open(&LinkName::Tap(name)).err().expect("it is taken").to_string();
             assert!(second.contains("another process uses this interface"), "{second}");
             let other = Link::open(&LinkName::Tap("lo".to_owned())).err().expect("no TAP").to_string();

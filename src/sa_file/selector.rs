@@ -86,6 +86,16 @@ impl Prefix {
         self.is_whole().then_some(self.address)
     }
 
+    /// Its first address.
+    pub(crate) fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// Whether an address is in it.
+    pub(crate) fn has(self, address: IpAddr) -> bool {
+        masked(address, self.bits) == self.address
+    }
+
     fn is_whole(self) -> bool {
         self.bits == address_bits(self.address)
     }

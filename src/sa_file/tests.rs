@@ -48,7 +48,7 @@ fn every_key_is_passed_on() {
     let Protocol::Esp(esp) = &sa.protocol else { panic!("ESP") };
     let (outer, udp) = (esp.outer.unwrap(), esp.encapsulation.unwrap());
     assert_eq!((esp.icv_bytes, esp.tfc_bytes), (12, 1400));
-    assert_eq!((udp.source_port, udp.destination_port, udp.checksum), (4501, 4502, false));
+    assert_eq!((udp.source_port, udp.destination_port, udp.checksum), (4501, 4502, true));
     assert_eq!((outer.ttl, outer.dscp, outer.ecn), (None, Some(46), EcnPolicy::NotCapable));
     assert_eq!(sa.selector.protocol, Some(17));
 

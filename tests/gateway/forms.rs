@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use etherparse::{Ipv4Header, UdpHeader};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 
 use crate::host::addresses;
+use crate::textbook::gcm_seal;
 
 /// What an SA pair is like.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +137,17 @@ impl Witness {
         if protocol == 17 {
             assert_eq!(rest[..4], [0x11, 0x94, 0x11, 0x94], "ports 4500");
             assert_eq!(usize::from(u16::from_be_bytes([rest[4], rest[5]])), rest.len());
+            // RFC 3948 2.1, RFC 8200 8.1
+            let (udp, payload) = UdpHeader::from_slice(rest).expect("a header");
+            let checksum = match frame[12] {
+                0x08 => 0,
+                _ => {
+                    let [source, destination] =
+                        [22, 38].map(|at| frame[at..at + 16].try_into().expect("an address"));
+                    udp.calc_checksum_ipv6_raw(source, destination, payload).expect("a length")
+                }
+            };
+            assert_eq!(udp.checksum, checksum, "the checksum of {frame:02x?}");
             (protocol, rest) = (50, &rest[8..]);
         }
         assert_eq!(protocol, 50, "in clear: {frame:02x?}");
@@ -170,14 +183,51 @@ impl Witness {
     }
 }
 
-/// What a packet of a host should be found as.
+/// What a packet of a host should be found as: a tunnel's gateway is a router, and counts its hops.
 pub fn held(form: &Form, packet: &[u8]) -> Held {
     if !form.is_transport() {
-        return Held::Tunnel(packet.to_vec());
+        return Held::Tunnel(one_hop_on(packet));
     }
     if packet[0] >> 4 == 4 {
         Held::Transport(packet[9], packet[usize::from(packet[0] & 0xf) * 4..].to_vec())
     } else {
         Held::Transport(packet[6], packet[40..].to_vec())
     }
+}
+
+fn one_hop_on(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[0] >> 4 == 6 {
+        packet[7] -= 1;
+        return packet;
+    }
+    let (mut header, payload) = Ipv4Header::from_slice(&packet).expect("a header");
+    header.time_to_live -= 1;
+    header.header_checksum = header.calc_header_checksum();
+    [&header.to_bytes()[..], payload].concat()
+}
+
+/// TTL or hop limit of a packet.
+pub fn hops(packet: &[u8]) -> u8 {
+    if packet[0] >> 4 == 4 { packet[8] } else { packet[7] }
+}
+
+/// A packet in a frame of [`TUNNEL`], as `sender` protects it.
+pub fn sealed(sender: usize, sequence: u32, inner: &[u8]) -> Vec<u8> {
+    let spi = spi(sender, 1, 0);
+    let padding: Vec<u8> = (1..).take((4 - (inner.len() + 2) % 4) % 4).collect();
+    let next_header = if inner[0] >> 4 == 4 { 4 } else { 41 };
+    let text = [inner, &padding, &[padding.len() as u8, next_header]].concat();
+    let header = [spi.to_be_bytes(), sequence.to_be_bytes()].concat();
+    let iv = u64::from(sequence).to_be_bytes();
+    let nonce = [&salt(spi)[..], &iv].concat().try_into().expect("12 octets");
+    let (text, icv) = gcm_seal(&key(spi, TUNNEL.key_bytes), &nonce, &header, &text);
+    let octets = |side: usize| OUTER_4[side].parse::<std::net::Ipv4Addr>().expect("an address").octets();
+    let mac = |side: usize| [&[2, 1][..], &octets(side)].concat().try_into().expect("six octets");
+    let mut frame = Vec::new();
+    let builder = etherparse::PacketBuilder::ethernet2(mac(sender), mac(1 - sender));
+    let builder = builder.ipv4(octets(sender), octets(1 - sender), 64);
+    let packet = [&header[..], &iv, &text, &icv].concat();
+    builder.write(&mut frame, etherparse::IpNumber(50), &packet).expect("a frame");
+    frame
 }

@@ -2,9 +2,11 @@
 
 mod forms;
 mod host;
+mod namespaces;
 mod psp;
 mod rekey;
 mod rig;
+mod router;
 #[path = "../forms/textbook.rs"]
 #[allow(dead_code, reason = "the table of forms uses the rest")]
 mod textbook;
@@ -15,7 +17,7 @@ mod witness;
 
 use std::fs;
 
-use forms::{Form, OUTER_6, TUNNEL, Witness, held, spi};
+use forms::{Form, OUTER_6, TUNNEL, Witness, held, hops, spi};
 use rig::Rig;
 
 const FORMS: [Form; 7] = [
@@ -71,6 +73,11 @@ fn hosts_behind_two_gateways_ping_and_stream_in_every_form() {
         let mut witness = Witness::new(form);
         let opened = judge(&rig, form, &mut witness);
         assert!(opened > 200, "{opened}");
+        // And two routers are two hops; those who think themselves on one link stay so
+        for host in &rig.hosts {
+            let wanted = if form.is_transport() { 64 } else { 62 };
+            assert!(host.port.received.borrow().iter().all(|packet| hops(packet) == wanted));
+        }
         // And the reports know them
         for side in [0, 1] {
             let report = &reports[side];

@@ -55,7 +55,19 @@ const MODULES: [&str; 13] = [
 ];
 /// Where `ip` is that knows `xfrm`, which busybox's does not.
 const IP: [&str; 3] = ["/usr/sbin/ip", "/sbin/ip", "/usr/bin/ip"];
+const NOTHING_DROPPED: &str = "no packet is dropped without a cause";
+/// What the link behind the gateway takes in the end, and the rows by which the guest hears of it: what it makes of that, and what its
+/// packets have left of 64 hops, if the gateway is a router. In transport mode the kernel takes an MTU for that of the route
+/// under its own ESP, for which it leaves room: 34 octets.
+const INSIDE_MTU: usize = 1300;
+const ROUTED: [(&str, usize, usize, u8); 3] = [
+    ("what the inner link takes, and hops, tunnel over IPv4", 0, INSIDE_MTU, 63),
+    ("what the inner link takes, and hops, tunnel over IPv6", 2, INSIDE_MTU, 63),
+    ("what the inner link takes, transport", 6, INSIDE_MTU - 34, 64),
+];
 const STREAM_BYTES: usize = 60_000;
+/// SAs that stay when the keys of one row are replaced: each row has two of either family.
+const KEPT: usize = 4 * ROWS.len();
 /// The kernel's own counters of what its IPsec drops (Documentation/networking/xfrm_proc.rst).
 const DROPPED: &str = "cat /proc/net/xfrm_stat";
 
@@ -63,10 +75,14 @@ const DROPPED: &str = "cat /proc/net/xfrm_stat";
 type Outcomes = BTreeMap<String, Result<(), String>>;
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).is_some_and(|argument| argument == "inside") {
-        return inside::run();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["inside"] => return inside::run(),
+        ["hop", from, to] => return inside::hop(from, to),
+        ["stream", from, to, bytes] => return inside::stream(from, to, bytes),
+        _ => {}
     }
-    let names = ROWS.iter().map(|row| row.name).chain(["no packet is dropped without a cause"]);
+    let names = ROWS.iter().map(|row| row.name).chain([NOTHING_DROPPED]).chain(ROUTED.map(|(name, ..)| name));
     let trials = names
         .map(|name| {
             Trial::test(name.to_owned(), move || {
@@ -122,6 +138,7 @@ fn run() -> Result<Outcomes, String> {
         let mut told = |name: &str, body: &mut dyn FnMut()| {
             let ended = catch_unwind(AssertUnwindSafe(body)).map_err(|_| "see the panic above".to_owned());
             let good = ended.is_ok();
+            println!("{name}: {}", if good { "done" } else { "failed" });
             outcomes.insert(name.to_owned(), ended);
             good
         };
@@ -138,8 +155,11 @@ fn run() -> Result<Outcomes, String> {
                 });
             }
             // Then neither side dropped anything but what it should
-            told("no packet is dropped without a cause", &mut || nothing_dropped(&mut talk, &dropped));
-            let _ = catch_unwind(AssertUnwindSafe(|| talk.end_guest()));
+            told(NOTHING_DROPPED, &mut || nothing_dropped(&mut talk, &dropped));
+            for (name, number, mtu, hops) in ROUTED {
+                told(name, &mut || path_is_found(&mut talk, number, mtu, hops));
+            }
+            let _ = catch_unwind(AssertUnwindSafe(|| talk.end()));
         }
         stop.store(true, Ordering::Relaxed);
         let log = machine.join().expect("no panic").map_err(|error| error.to_string())?;
@@ -157,6 +177,9 @@ fn by_row(talk: &mut Talk, number: usize) {
         talk.ping(number, family, 3);
         talk.ping_from_guest(number, family, 3);
         talk.stream(number, family, STREAM_BYTES, |_, _| {});
+        let told = talk.stream_from_guest(number, family, STREAM_BYTES);
+        let longest = format!("the path takes {}\n", ROWS[number].longest());
+        assert!(told.contains(&longest), "{longest}: {told}");
     }
 }
 
@@ -167,7 +190,7 @@ fn rekey(talk: &mut Talk) {
     talk.stream(REKEY, 0, 8 * STREAM_BYTES, |talk, bytes| {
         if !ours && bytes > 2 * STREAM_BYTES {
             ours = true;
-            talk.change(&rows::file(2, &[1, 2]), "2 SAs installed, 36 kept, 2 deleted");
+            talk.change(&rows::file(2, &[1, 2]), &format!("2 SAs installed, {KEPT} kept, 2 deleted"));
         }
         if !theirs && bytes > 4 * STREAM_BYTES {
             theirs = true;
@@ -177,7 +200,7 @@ fn rekey(talk: &mut Talk) {
     assert!(ours && theirs);
     talk.end_command();
     by_row(talk, REKEY);
-    talk.change(&rows::file(2, &[2]), "0 SAs installed, 36 kept, 2 deleted");
+    talk.change(&rows::file(2, &[2]), &format!("0 SAs installed, {KEPT} kept, 2 deleted"));
     talk.command(&rows::end_of_rekeying());
     by_row(talk, REKEY);
 }
@@ -186,7 +209,8 @@ fn nothing_dropped(talk: &mut Talk, before: &str) {
     assert!(before.lines().count() > 20, "{before}");
     let states = talk.command("/sbin/ip -s xfrm state");
     assert_eq!(talk.command(DROPPED), before, "{states}");
-    let report = talk.end();
+    // The next gateway has a narrow link, of which the guest is to hear.
+    let report = talk.start_again(&["--inside-mtu", &INSIDE_MTU.to_string()]);
     assert_eq!(report["lost_without_reason"], 0, "{report:#}");
     let Value::Object(verdicts) = &report["verdicts"] else { panic!("{report:#}") };
     // What a kernel sends to its own link besides, and the first pings, which came before the guest had an interface.
@@ -201,4 +225,22 @@ fn nothing_dropped(talk: &mut Talk, before: &str) {
     }
     // Each row has an SA of either direction and family; two generations of one.
     assert_eq!(sas.len(), 4 * (ROWS.len() + 1));
+}
+
+/// The guest streams packets that are too long for the link behind the gateway, which says so through the SA.
+fn path_is_found(talk: &mut Talk, number: usize, mtu: usize, hops: u8) {
+    for family in [0, 1] {
+        // Given a guest that has forgotten what it knew
+        talk.command(&rows::forget());
+        // When it streams, then all passes, and it has learnt what the path takes
+        let told = talk.stream_from_guest(number, family, STREAM_BYTES);
+        assert!(told.contains(&format!("the path takes {mtu}\n")), "{told}");
+        let [host, guest] = Talk::ends(number, family);
+        assert_eq!(talk.hops(guest), [hops].into());
+        // And a tunnel's gateway tells where hops end
+        if hops < 64 {
+            let told = talk.command(&format!("guest hop {guest} {host}"));
+            assert!(told.contains("the answer is"), "{told}");
+        }
+    }
 }

@@ -17,7 +17,7 @@ const fn row(name: &'static str, outer: Option<usize>, key_bytes: usize, esn: bo
     Row { name, outer, key_bytes, esn, udp }
 }
 
-pub const ROWS: [Row; 9] = [
+pub const ROWS: [Row; 13] = [
     row("tunnel over IPv4, AES-GCM-128", Some(0), 16, false, false),
     row("tunnel over IPv4, AES-GCM-256, ESN over 2^32", Some(0), 32, true, false),
     row("tunnel over IPv6, AES-GCM-256", Some(1), 32, false, false),
@@ -26,10 +26,24 @@ pub const ROWS: [Row; 9] = [
     row("tunnel over IPv4 in UDP, AES-GCM-256, ESN over 2^32", Some(0), 32, true, true),
     row("transport, AES-GCM-128", None, 16, false, false),
     row("transport, AES-GCM-256, ESN over 2^32", None, 32, true, false),
+    row("tunnel over IPv6 in UDP, AES-GCM-256", Some(1), 32, false, true),
+    row("tunnel over IPv6 in UDP, AES-GCM-128, ESN over 2^32", Some(1), 16, true, true),
+    row("transport in UDP, AES-GCM-128", None, 16, false, true),
+    row("transport in UDP, AES-GCM-256, ESN over 2^32", None, 32, true, true),
     row("rekey under traffic", Some(0), 32, false, false),
 ];
 /// The one whose keys follow one another.
-pub const REKEY: usize = 8;
+pub const REKEY: usize = ROWS.len() - 1;
+
+impl Row {
+    /// The longest packet that 1500 octets have room for: what Linux reckons for its own packets.
+    pub fn longest(self) -> usize {
+        let outer = self.outer.map_or(0, |family| [20, 40][family]);
+        let in_udp = if self.udp { 8 } else { 0 };
+        // SPI, sequence number, IV and ICV; pad length and next header end a word.
+        (1500 - outer - in_udp - 32) / 4 * 4 - 2
+    }
+}
 
 /// Outer addresses: of the gateway, and of the guest.
 const OUTER: [[&str; 2]; 2] = [["192.0.2.1", "192.0.2.2"], ["2001:db8::1", "2001:db8::2"]];
@@ -103,13 +117,22 @@ fn sa(number: usize, family: usize, sender: usize, generation: usize) -> String 
     text
 }
 
+/// The guest's way to the host behind the gateway.
+const ROUTES: [&str; 2] = ["10.1.0.0/24 via 192.0.2.1", "fd00:1::/64 via 2001:db8::1"];
+
+/// What has the guest's kernel forget what it heard of paths: that hangs on their routes.
+pub fn forget() -> String {
+    ROUTES.map(|route| format!("/sbin/ip route del {route} && /sbin/ip route add {route}")).join(" && ")
+}
+
 /// Commands of the guest that set up its interface, and every row in its kernel.
 pub fn commands() -> String {
     let mut text = "/sbin/ip link set lo up\n/sbin/ip link set eth0 up\n".to_owned();
     let _ = writeln!(text, "/sbin/ip addr add {}/24 dev eth0", OUTER[0][1]);
     let _ = writeln!(text, "/sbin/ip -6 addr add {}/64 dev eth0 nodad", OUTER[1][1]);
-    let _ = writeln!(text, "/sbin/ip route add 10.1.0.0/24 via {}", OUTER[0][0]);
-    let _ = writeln!(text, "/sbin/ip -6 route add fd00:1::/64 via {}", OUTER[1][0]);
+    for route in ROUTES {
+        let _ = writeln!(text, "/sbin/ip route add {route}");
+    }
     for number in 0..ROWS.len() {
         let _ = writeln!(text, "/sbin/ip addr add {}/32 dev eth0", guest(number, 0));
         let _ = writeln!(text, "/sbin/ip -6 addr add {}/128 dev eth0 nodad", guest(number, 1));
@@ -152,10 +175,12 @@ pub fn state(verb: &str, number: usize, family: usize, sender: usize, generation
     }
     let mode = if row.outer.is_some() { "tunnel" } else { "transport" };
     let mut text = format!("/sbin/ip xfrm state {verb} {identity} reqid {} mode {mode}", number + 1);
-    let _ = write!(text, " replay-window 64");
+    // Errors of a router on the way come by the SA of the packets that they are about (RFC 4301 6.2).
+    let flags = if row.esn { "icmp esn" } else { "icmp" };
+    let _ = write!(text, " replay-window 64 flag {flags}");
     if row.esn {
         let sequence = if sender == 0 { "replay-seq" } else { "replay-oseq" };
-        let _ = write!(text, " flag esn {sequence} {BEFORE_2_32:#x}");
+        let _ = write!(text, " {sequence} {BEFORE_2_32:#x}");
     }
     let (key, salt) = (hex::encode(key(spi, row.key_bytes)), hex::encode(salt(spi)));
     let _ = write!(text, " aead 'rfc4106(gcm(aes))' 0x{key}{salt} 128");
@@ -166,6 +191,7 @@ pub fn state(verb: &str, number: usize, family: usize, sender: usize, generation
     text
 }
 
+/// Policies of the guest's kernel for what `sender` sends.
 fn policy(number: usize, family: usize, sender: usize) -> String {
     let row = ROWS[number];
     let direction = ["in", "out"][sender];
@@ -174,7 +200,14 @@ fn policy(number: usize, family: usize, sender: usize) -> String {
         Some(_) => format!("src {source} dst {destination} proto esp reqid {} mode tunnel", number + 1),
         None => format!("proto esp reqid {} mode transport", number + 1),
     };
-    format!("/sbin/ip xfrm policy add {} dir {direction} tmpl {template}\n", selector(number, family, sender))
+    let selector = selector(number, family, sender);
+    let mut text =
+        format!("/sbin/ip xfrm policy add {selector} dir {direction} priority 2 flag icmp tmpl {template}\n");
+    if row.udp && row.outer.is_none() && sender == 0 {
+        // The kernel judges the packet around ESP too, whose addresses are the same. It is to pass as it is.
+        let _ = writeln!(text, "/sbin/ip xfrm policy add {selector} proto 17 dport 4500 dir in priority 1");
+    }
+    text
 }
 
 /// What has the guest's kernel send by the second generation.

@@ -1,5 +1,6 @@
 //! A host of smoltcp behind the gateway, which talks with the guest.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -7,12 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::host::{Host, Port, addresses};
-use crate::inside::{ECHO, END, SHELL};
+use crate::inside::{ECHO, END, HOST_ECHO, SHELL};
 use crate::rig::{Gateway, text};
 use crate::rows::guest;
 
 /// The guest is emulated, on a machine that may be busy.
-const PATIENCE: Duration = Duration::from_secs(200);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Talk {
     folder: tempfile::TempDir,
@@ -32,19 +33,36 @@ impl Talk {
         fs::write(path("sa.toml"), file).expect("a file");
         let port = Port::new(&path("host"), &path("inside"));
         let host = Host::new(port, 1, addresses(1, 1), [24, 64], addresses(1, 254).map(Some));
-        let name = |name: &str| text(&path(name));
+        let mut talk =
+            Talk { folder, gateway: None, host, local_port: 40_000, answer: Vec::new(), first_pings: 0 };
+        talk.start_gateway(&[]);
+        talk
+    }
+
+    fn start_gateway(&mut self, more: &[&str]) {
         let [gateway_4, gateway_6] = addresses(1, 254);
-        let gateway = Gateway::start(&[
+        let mut arguments = vec![
             "--sa".to_owned(),
-            name("sa.toml"),
+            self.path("sa.toml"),
             "--inside".to_owned(),
-            format!("dgram:{},{}", name("inside"), name("host")),
+            format!("dgram:{},{}", self.path("inside"), self.path("host")),
             "--outside".to_owned(),
-            format!("dgram:{},{}", name("outside"), name("guest")),
+            format!("dgram:{},{}", self.path("outside"), self.path("guest")),
             format!("--inside-gateway={gateway_4}"),
             format!("--inside-gateway={gateway_6}"),
-        ]);
-        Talk { folder, gateway: Some(gateway), host, local_port: 40_000, answer: Vec::new(), first_pings: 0 }
+            "--sa-out".to_owned(),
+            self.path("sa-out.toml"),
+        ];
+        arguments.extend(more.iter().map(|&one| one.to_owned()));
+        self.gateway = Some(Gateway::start(&arguments));
+    }
+
+    /// Another gateway in the place of this one, which goes on with its numbers. Gives the report of the first.
+    pub fn start_again(&mut self, more: &[&str]) -> Value {
+        let report = self.gateway.take().expect("it runs").end();
+        fs::rename(self.path("sa-out.toml"), self.path("sa.toml")).expect("renames");
+        self.start_gateway(more);
+        report
     }
 
     pub fn path(&self, name: &str) -> String {
@@ -60,7 +78,8 @@ impl Talk {
         }
     }
 
-    fn ends(number: usize, family: usize) -> [IpAddr; 2] {
+    /// The host, and the guest by a row.
+    pub fn ends(number: usize, family: usize) -> [IpAddr; 2] {
         [addresses(1, 1)[family], guest(number, family).parse().expect("an address")]
     }
 
@@ -134,6 +153,43 @@ impl Talk {
             received == bytes
         });
         self.host.tcp(0).close();
+    }
+
+    /// Sends back what the guest streams over a connection that it opens.
+    /// Gives what the guest's program says.
+    pub fn stream_from_guest(&mut self, number: usize, family: usize, bytes: usize) -> String {
+        let [host, guest] = Talk::ends(number, family);
+        self.host.listen(0, HOST_ECHO);
+        self.begin_command(&format!("guest stream {guest} {host} {bytes}"));
+        let mut waiting: Vec<u8> = Vec::new();
+        self.until("the guest's stream", |talk| {
+            talk.take_answer();
+            let mut chunk = [0; 8192];
+            let socket = talk.host.tcp(0);
+            if socket.can_recv() {
+                let count = socket.recv_slice(&mut chunk).expect("receives");
+                waiting.extend(&chunk[..count]);
+            }
+            if socket.can_send() {
+                let count = socket.send_slice(&waiting).expect("sends");
+                waiting.drain(..count);
+            }
+            !talk.host.tcp(1).may_recv()
+        });
+        self.host.tcp(0).close();
+        let told = self.end_command();
+        assert!(told.contains(&format!("{bytes} bytes came back, as they were")), "{told}");
+        told
+    }
+
+    /// The hops that packets from an address of the guest had left.
+    pub fn hops(&mut self, guest: IpAddr) -> BTreeSet<u8> {
+        let received = self.host.port.received.borrow();
+        let hops = |packet: &Vec<u8>| match guest {
+            IpAddr::V4(guest) => (packet[12..16] == guest.octets()).then_some(packet[8]),
+            IpAddr::V6(guest) => (packet[8..24] == guest.octets()).then_some(packet[7]),
+        };
+        received.iter().filter_map(hops).collect()
     }
 
     fn connect(&mut self, socket: usize, to: IpAddr, port: u16) {

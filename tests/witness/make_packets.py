@@ -210,8 +210,8 @@ class EspSa:
             rows["udp_encap"] = {"dst_port": self.udp[1]}
         elif self.udp:
             rows["udp_encap"] = {"src_port": self.udp[0], "dst_port": self.udp[1]}
-            if self.checksum:
-                rows["udp_encap"]["checksum"] = True
+            if (self.outer or self.family) == 6 and not self.checksum:
+                rows["udp_encap"]["checksum"] = False
         if self.beet:
             hosts = ("10.0.{0}.1", "10.1.{0}.2") if self.family == 4 else ("2001:db8:0:{0:x}::1", "2001:db8:1:{0:x}::2")
             rows["selector"] = {"src": hosts[0].format(self.net), "dst": hosts[1].format(self.net)}

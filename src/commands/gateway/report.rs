@@ -7,7 +7,7 @@ use cryptonic_driver::SaState;
 use serde_json::{Value, json};
 
 use super::GatewayArguments;
-use super::forward::Forwarder;
+use super::forward::{Forwarder, RouterCounters};
 use crate::error::{Error, Result};
 use crate::link::LinkCounters;
 use crate::output::{self, Paint};
@@ -36,8 +36,10 @@ pub(super) struct Report {
     pub(super) notes: Vec<String>,
     /// Those that were deleted come first, in that order.
     sas: Vec<SaReport>,
-    links: Vec<(&'static str, String, LinkCounters)>,
+    /// Name, link, MTU and what it counted.
+    links: Vec<(&'static str, String, usize, LinkCounters)>,
     verdicts: BTreeMap<&'static str, u64>,
+    router: RouterCounters,
     lost: u64,
     seed: u64,
 }
@@ -98,12 +100,13 @@ impl Report {
     /// Takes the numbers of the end.
     pub(super) fn finish(&mut self, arguments: &GatewayArguments, forwarder: &mut Forwarder) -> Result<()> {
         for (side, name, link) in [
-            ("inside", &arguments.inside, &forwarder.inside.link),
-            ("outside", &arguments.outside, &forwarder.outside.link),
+            ("inside", &arguments.inside, &forwarder.inside),
+            ("outside", &arguments.outside, &forwarder.outside),
         ] {
-            self.links.push((side, name.to_string(), link.counters()));
+            self.links.push((side, name.to_string(), link.mtu, link.link.counters()));
         }
         self.verdicts = std::mem::take(&mut forwarder.verdicts);
+        self.router = forwarder.counters;
         self.lost = forwarder.lost;
         self.seed = arguments.seed;
         let states = forwarder.gate.states()?;
@@ -121,6 +124,10 @@ impl Report {
             "seconds": self.seconds,
             "interrupted": self.interrupted,
             "verdicts": self.verdicts,
+            "packets_cut": self.router.cut,
+            "fragments": self.router.fragments,
+            "errors_sent": self.router.errors_sent,
+            "errors_withheld": self.router.errors_withheld,
             "lost_without_reason": self.lost,
             "sas": self.sas.iter().map(SaReport::json).collect::<Vec<_>>(),
             "sa_file_read_again": self.read_again,
@@ -128,9 +135,10 @@ impl Report {
             "notes": self.notes,
             "seed": self.seed,
         });
-        for (side, name, counters) in &self.links {
+        for (side, name, mtu, counters) in &self.links {
             object[*side] = json!({
                 "link": name,
+                "mtu": mtu,
                 "received": counters.received,
                 "sent": counters.sent,
                 "lost": counters.lost,
@@ -147,7 +155,7 @@ impl Report {
     fn human(&self) -> String {
         let paint = Paint::for_stdout();
         let mut text = String::new();
-        for (side, name, counters) in &self.links {
+        for (side, name, mtu, counters) in &self.links {
             let (received, sent) = (grouped(counters.received), grouped(counters.sent));
             let _ = write!(text, "{side:<8} {received} frames received, {sent} sent");
             for (count, what) in [(counters.lost, "not taken"), (counters.refused, "of no size of a frame")] {
@@ -155,10 +163,20 @@ impl Report {
                     let _ = write!(text, ", {} {what}", grouped(count));
                 }
             }
-            let _ = writeln!(text, "  ({name})");
+            let _ = writeln!(text, "  ({name}, MTU {mtu})");
         }
         for (verdict, count) in &self.verdicts {
             let _ = writeln!(text, "  {:>10}  {verdict}", grouped(*count));
+        }
+        let RouterCounters { cut, fragments, errors_sent, errors_withheld } = self.router;
+        if cut > 0 {
+            let _ =
+                writeln!(text, "  {:>10}  packets cut into {} fragments", grouped(cut), grouped(fragments));
+        }
+        for (count, what) in [(errors_sent, "sent"), (errors_withheld, "withheld")] {
+            if count > 0 {
+                let _ = writeln!(text, "  {:>10}  ICMP errors {what}", grouped(count));
+            }
         }
         for sa in &self.sas {
             let _ = write!(text, "{:<12} {:<3} {:#010x}  ", sa.name, sa.direction, sa.spi);
