@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use cryptonic_pci::Time;
 
+use crate::Ticks;
+
 use crate::mac::{FCS_BYTES, GAP_BYTES, PREAMBLE_BYTES};
 
 /// What a cable does to the frames that one NIC sends. The default does nothing to them.
@@ -44,8 +46,8 @@ pub struct CableCounters {
 
 /// When a frame arrives, and when its copy does.
 pub(crate) struct Arrivals {
-    pub(crate) frame: Option<Time>,
-    pub(crate) copy: Option<Time>,
+    pub(crate) frame: Option<Ticks>,
+    pub(crate) copy: Option<Ticks>,
 }
 
 /// The state of one direction of such a cable.
@@ -53,15 +55,15 @@ pub(crate) struct Disorder {
     parameters: CableParameters,
     random: Random,
     /// Time of a byte on the line.
-    byte_time: Time,
+    byte_time: Ticks,
     /// For each of the frames sent last: the latest arrival of it and of all before it. The first that nothing can
     /// overtake any more are left out.
-    latest: VecDeque<Time>,
+    latest: VecDeque<Ticks>,
     counters: CableCounters,
 }
 
 impl Disorder {
-    pub(crate) fn new(parameters: &CableParameters, byte_time: Time, seed: u64) -> Disorder {
+    pub(crate) fn new(parameters: &CableParameters, byte_time: Ticks, seed: u64) -> Disorder {
         Disorder {
             parameters: parameters.clone(),
             random: Random(seed),
@@ -75,8 +77,13 @@ impl Disorder {
         self.counters
     }
 
+    /// Times begin anew, `by` later.
+    pub(crate) fn begin_anew(&mut self, by: Ticks) {
+        self.latest.iter_mut().for_each(|latest| *latest = latest.earlier_by(by));
+    }
+
     /// A frame of `bytes` goes onto the line that would arrive at `plain` on a plain cable. Times ascend.
-    pub(crate) fn pass(&mut self, plain: Time, bytes: u64) -> Arrivals {
+    pub(crate) fn pass(&mut self, plain: Ticks, bytes: u64) -> Arrivals {
         // Later frames arrive at `plain` or after it.
         while self.latest.front().is_some_and(|latest| *latest <= plain) {
             self.latest.pop_front();
@@ -98,16 +105,16 @@ impl Disorder {
     }
 
     /// When a frame arrives, or its copy.
-    fn arrival(&mut self, plain: Time, bytes: u64) -> Time {
+    fn arrival(&mut self, plain: Ticks, bytes: u64) -> Ticks {
         let held = match (&*self.parameters.path_delays, self.parameters.reorder_depth) {
-            ([], None) => Time::ZERO,
+            ([], None) => Ticks::ZERO,
             ([], Some(depth)) => {
                 let on_line = self.byte_time.times(PREAMBLE_BYTES + bytes + FCS_BYTES + GAP_BYTES);
-                Time(self.random.below(2 * u64::from(depth) * on_line.0 + 1))
+                Ticks(self.random.below(2 * u64::from(depth) * on_line.0 + 1))
             }
             (delays, _) => {
                 let path = self.random.below(delays.len() as u64) as usize;
-                delays.get(path).copied().unwrap_or(Time::ZERO)
+                delays.get(path).map_or(Ticks::ZERO, |delay| (*delay).into())
             }
         };
         let mut arrival = plain + held;
@@ -152,7 +159,7 @@ mod tests {
     use super::*;
 
     const BYTES: u64 = 64;
-    const BYTE_TIME: Time = Time::from_picoseconds(80);
+    const BYTE_TIME: Ticks = Ticks::from_picoseconds(80);
 
     /// Sends frames back to back, and gives their numbers in order of arrival.
     fn order(parameters: &CableParameters, frames: u64, seed: u64) -> (Vec<u64>, CableCounters) {

@@ -8,7 +8,7 @@
 //! Each queue pair has one timer for either. One that fires for something that has gone meanwhile looks when the
 //! first of what is there now came, and is set anew.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::bar0::{CompletionCoalescing, InterruptModeration};
 
 use crate::events::{HostWrite, QueueTimer};
@@ -157,14 +157,14 @@ impl Nic {
 
 /// How many completions are held at most, and how long. One is none.
 #[inline]
-fn held(coalescing: CompletionCoalescing) -> (u32, Time) {
+fn held(coalescing: CompletionCoalescing) -> (u32, Ticks) {
     let most = if coalescing.hold_ns() == 0 { 1 } else { coalescing.completions().max(1) };
-    (most.into(), Time::from_nanoseconds(coalescing.hold_ns().into()))
+    (most.into(), Ticks::from_nanoseconds(coalescing.hold_ns().into()))
 }
 
 /// How many completions an interrupt waits for, and how long. One is none.
 #[inline]
-fn moderated(moderation: InterruptModeration) -> (u32, Time) {
+fn moderated(moderation: InterruptModeration) -> (u32, Ticks) {
     let most = if moderation.delay_ns() == 0 { 1 } else { moderation.completions().max(1) };
-    (most.into(), Time::from_nanoseconds(moderation.delay_ns().into()))
+    (most.into(), Ticks::from_nanoseconds(moderation.delay_ns().into()))
 }

@@ -12,7 +12,7 @@
 //! The model keeps which keys the hardware would hold, and no key. (What [`crate::key_schedules`] keeps is the model's
 //! own, has nothing to do with this, and changes no time.)
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_wire::psp::Version;
 
 /// Ways of a set.
@@ -32,7 +32,7 @@ pub struct DerivedKeyCache {
 struct Entry {
     spi: u32,
     version: Version,
-    at_hand: Time,
+    at_hand: Ticks,
 }
 
 impl DerivedKeyCache {
@@ -41,9 +41,16 @@ impl DerivedKeyCache {
         DerivedKeyCache { sets: vec![[None; WAYS]; entries as usize / WAYS], hits: 0, misses: 0 }
     }
 
+    /// Times begin anew, `by` later.
+    pub fn begin_anew(&mut self, by: Ticks) {
+        for entry in self.sets.iter_mut().flatten().flatten() {
+            entry.at_hand = entry.at_hand.earlier_by(by);
+        }
+    }
+
     /// When the key of an SPI is or was at hand; `None` if it has to be derived.
     #[inline]
-    pub fn look_up(&mut self, spi: u32, version: Version) -> Option<Time> {
+    pub fn look_up(&mut self, spi: u32, version: Version) -> Option<Ticks> {
         let found = self.set(spi).and_then(|set| {
             let way = set
                 .iter()
@@ -60,7 +67,7 @@ impl DerivedKeyCache {
 
     /// A key that was not found is at hand at `at_hand`.
     #[inline]
-    pub fn keep(&mut self, spi: u32, version: Version, at_hand: Time) {
+    pub fn keep(&mut self, spi: u32, version: Version, at_hand: Ticks) {
         if let Some(set) = self.set(spi) {
             set.rotate_right(1);
             set[0] = Some(Entry { spi, version, at_hand });
@@ -97,7 +104,7 @@ mod tests {
     fn found(cache: &mut DerivedKeyCache, spi: u32) -> bool {
         let found = cache.look_up(spi, VERSION).is_some();
         if !found {
-            cache.keep(spi, VERSION, Time::ZERO);
+            cache.keep(spi, VERSION, Ticks::ZERO);
         }
         found
     }
@@ -130,8 +137,8 @@ mod tests {
     #[test]
     fn an_spi_has_a_key_for_each_version_and_for_each_device_key() {
         let mut cache = DerivedKeyCache::new(4);
-        cache.keep(7, VERSION, Time(5));
-        assert_eq!(cache.look_up(7, VERSION), Some(Time(5)));
+        cache.keep(7, VERSION, Ticks(5));
+        assert_eq!(cache.look_up(7, VERSION), Some(Ticks(5)));
         assert_eq!(cache.look_up(7, Version::AesGcm256), None);
         assert_eq!(cache.look_up(0x8000_0007, VERSION), None);
     }

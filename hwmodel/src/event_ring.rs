@@ -6,7 +6,7 @@
 //!                              └─ no room: overflow ─▶ doorbell of the host ─▶ record `events_lost`
 //! ```
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::bar0::InterruptModeration;
 use cryptonic_regs::events::{
     EVENT_SLOTS_LOG2, Event, EventCause, EventControl, EventDetail, EventEnd, EventHead, EventNames,
@@ -44,6 +44,11 @@ pub(crate) struct EventRing {
 }
 
 impl EventRing {
+    /// Times begin anew, `by` later.
+    pub(crate) fn begin_anew(&mut self, by: Ticks) {
+        self.interrupt.since = self.interrupt.since.earlier_by(by);
+    }
+
     /// Function-level reset. What is counted since power-on goes on.
     pub(crate) fn reset(&mut self) {
         *self = EventRing { count: self.count, epoch: self.epoch.wrapping_add(1), ..EventRing::default() };
@@ -145,8 +150,8 @@ impl Nic {
         }
         ring.interrupt.count += 1;
         let most = u32::from(ring.moderation.completions()).max(1);
-        let delay = Time::from_nanoseconds(u64::from(ring.moderation.delay_ns()));
-        if ring.interrupt.count >= most || delay == Time::ZERO {
+        let delay = Ticks::from_nanoseconds(u64::from(ring.moderation.delay_ns()));
+        if ring.interrupt.count >= most || delay == Ticks::ZERO {
             self.send_event_interrupt();
         } else if !ring.interrupt.timer {
             ring.interrupt.timer = true;
@@ -164,7 +169,7 @@ impl Nic {
         if ring.interrupt.count == 0 {
             return;
         }
-        let due = ring.interrupt.since + Time::from_nanoseconds(u64::from(ring.moderation.delay_ns()));
+        let due = ring.interrupt.since + Ticks::from_nanoseconds(u64::from(ring.moderation.delay_ns()));
         if due > self.now {
             ring.interrupt.timer = true;
             self.events.seldom.change(|queues| queues.event_interrupts.push(due, epoch));
@@ -216,7 +221,7 @@ impl Nic {
 
     fn write_event(&mut self, cause: EventCause, mut event: Event) {
         event.head.set_cause(cause.number() as u16);
-        event.time_picoseconds = self.now.picoseconds();
+        event.time_picoseconds = self.now_picoseconds();
         let (address, phase) = self.event_ring.ring.next();
         event.end = EventEnd::new().with_phase(phase);
         if self.memory.writable(address, u64::from(EVENT_BYTES)).is_err() {

@@ -6,8 +6,9 @@
 
 use std::collections::VecDeque;
 
+use crate::Ticks;
 use cryptonic_pci::host::Bar;
-use cryptonic_pci::{Time, msix};
+use cryptonic_pci::msix;
 use cryptonic_regs::Status;
 use cryptonic_regs::descriptor::TransmitControl;
 use cryptonic_regs::events::Event;
@@ -72,19 +73,19 @@ impl Moment {
     pub(crate) const LAST: Moment = Moment(u64::MAX - 1);
 
     #[inline]
-    const fn new(time: Time, kind: u64) -> Moment {
+    const fn new(time: Ticks, kind: u64) -> Moment {
         // Past the end of the order everything is never: a world that old stands still.
         if time.0 < Self::NEVER.0 >> KIND_BITS { Moment(time.0 << KIND_BITS | kind) } else { Moment::NEVER }
     }
 
-    /// The time; `Time::NEVER` for never.
+    /// The time; `Ticks::NEVER` for never.
     #[inline]
-    pub(crate) fn time(self) -> Time {
-        if self == Moment::NEVER { Time::NEVER } else { Time(self.0 >> KIND_BITS) }
+    pub(crate) fn time(self) -> Ticks {
+        if self == Moment::NEVER { Ticks::NEVER } else { Ticks(self.0 >> KIND_BITS) }
     }
 
     /// The last moment at a time.
-    pub(crate) fn end_of(time: Time) -> Moment {
+    pub(crate) fn end_of(time: Ticks) -> Moment {
         Moment::new(time, (1 << KIND_BITS) - 1).min(Moment::LAST)
     }
 
@@ -92,6 +93,11 @@ impl Moment {
     #[inline]
     pub(crate) fn earlier<T>(first: (Moment, T), second: (Moment, T)) -> (Moment, T) {
         if second.0.0 >> KIND_BITS < first.0.0 >> KIND_BITS { second } else { first }
+    }
+
+    /// The same point of the order as seen from `by` later.
+    fn earlier_by(self, by: Ticks) -> Moment {
+        if self == Moment::NEVER { self } else { Moment(self.0.saturating_sub(by.0 << KIND_BITS)) }
     }
 
     /// What happens.
@@ -119,7 +125,7 @@ impl<T, const KIND: u64> Default for Queue<T, KIND> {
 impl<T, const KIND: u64> Queue<T, KIND> {
     /// Adds an event. Times ascend; one that would not is put right behind those at or before its time.
     #[inline]
-    pub(crate) fn push(&mut self, time: Time, event: T) {
+    pub(crate) fn push(&mut self, time: Ticks, event: T) {
         let moment = Moment::new(time, KIND);
         if self.last <= moment {
             self.last = moment;
@@ -138,7 +144,7 @@ impl<T, const KIND: u64> Queue<T, KIND> {
 
     /// Puts an event back that was the first, for later. What would come before it comes right behind it then.
     #[cold]
-    pub(crate) fn put_back(&mut self, time: Time, event: T) {
+    pub(crate) fn put_back(&mut self, time: Ticks, event: T) {
         let moment = Moment::new(time, KIND);
         for (at, _) in self.events.iter_mut().take_while(|(at, _)| *at < moment) {
             *at = moment;
@@ -146,6 +152,13 @@ impl<T, const KIND: u64> Queue<T, KIND> {
         self.events.push_front((moment, event));
         self.last = self.last.max(moment);
         self.head = moment;
+    }
+
+    /// Times begin anew, `by` later.
+    fn begin_anew(&mut self, by: Ticks) {
+        self.last = self.last.earlier_by(by);
+        self.events.iter_mut().for_each(|(moment, _)| *moment = moment.earlier_by(by));
+        self.head = self.head.earlier_by(by);
     }
 
     /// The moment of the first event.
@@ -173,8 +186,8 @@ impl<T, const KIND: u64> Queue<T, KIND> {
     }
 
     /// Time of the last event.
-    pub(crate) fn last(&self) -> Time {
-        self.events.back().map_or(Time::ZERO, |(moment, _)| moment.time())
+    pub(crate) fn last(&self) -> Ticks {
+        self.events.back().map_or(Ticks::ZERO, |(moment, _)| moment.time())
     }
 }
 
@@ -184,7 +197,7 @@ pub(crate) struct RegisterWrite {
     pub(crate) offset: u32,
     pub(crate) data: RegisterData,
     /// When the host issued it.
-    pub(crate) issued_at: Time,
+    pub(crate) issued_at: Ticks,
 }
 
 /// What a register write brings.
@@ -234,9 +247,9 @@ pub(crate) struct Pending {
     /// Where its parts are; `None` if it is all at the address of its one descriptor.
     pub(crate) parts: Option<u32>,
     /// When the doorbell or push was accepted that announced its last descriptor.
-    pub(crate) accepted_at: Time,
+    pub(crate) accepted_at: Ticks,
     /// When the host issued that.
-    pub(crate) issued_at: Time,
+    pub(crate) issued_at: Ticks,
     /// What is wrong with it, or `Ok`; a bad one is not gathered.
     pub(crate) fault: Status,
     /// These are more descriptors of a frame whose fault was told and counted.
@@ -363,6 +376,17 @@ impl Events {
         ]
     }
 
+    /// Times begin anew, `by` later.
+    pub(crate) fn begin_anew(&mut self, by: Ticks) {
+        let Events { seldom, gathered, wire_arrivals, parsed, receive_commits, host_writes } = self;
+        gathered.begin_anew(by);
+        wire_arrivals.begin_anew(by);
+        parsed.begin_anew(by);
+        receive_commits.begin_anew(by);
+        host_writes.begin_anew(by);
+        seldom.change(|queues| queues.begin_anew(by));
+    }
+
     /// Whether nothing is under way but firmware that looks at the clock from time to time, for good.
     pub(crate) fn idle(&self) -> bool {
         let firmware = &self.seldom.queues.firmware;
@@ -399,6 +423,20 @@ pub(crate) struct SeldomQueues {
 }
 
 impl SeldomQueues {
+    fn begin_anew(&mut self, by: Ticks) {
+        self.register_writes.begin_anew(by);
+        self.engine.begin_anew(by);
+        self.admin_command.begin_anew(by);
+        self.firmware.begin_anew(by);
+        self.transmit_descriptors.begin_anew(by);
+        self.receive_descriptors.begin_anew(by);
+        self.gather_retry.begin_anew(by);
+        self.transmit_reports.begin_anew(by);
+        self.completion_holds.begin_anew(by);
+        self.interrupt_delays.begin_anew(by);
+        self.event_interrupts.begin_anew(by);
+    }
+
     fn heads_but_firmware(&self) -> [Moment; 10] {
         [
             self.register_writes.head,

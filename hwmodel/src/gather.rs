@@ -5,7 +5,7 @@
 //! the descriptor is here already, and a frame that is inline altogether needs no read. A frame that is to be cut
 //! into segments stands in a buffer of its own.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::Status;
 use cryptonic_regs::descriptor::{TransmitControl, TransmitExtent};
 
@@ -52,7 +52,7 @@ impl Nic {
 
     /// Takes room for a frame and asks for its pieces. Gives when all of it is here.
     #[inline]
-    fn gather_frame(&mut self, pending: &Pending) -> Result<Time, Full> {
+    fn gather_frame(&mut self, pending: &Pending) -> Result<Ticks, Full> {
         let Some(parts) = pending.parts else {
             let bytes = u64::from(pending.bytes);
             self.take_room(pending, self.pcie.tags_of(bytes), bytes)?;
@@ -93,7 +93,7 @@ impl Nic {
     }
 
     #[inline(always)]
-    fn gather_piece(&mut self, pending: &Pending, bytes: u64, first: bool) -> Time {
+    fn gather_piece(&mut self, pending: &Pending, bytes: u64, first: bool) -> Ticks {
         let start = self.transmit.gather.serve(self.now, self.cycle);
         let arrival = self.pcie.read_later(self.now, start, bytes);
         if first {
@@ -104,18 +104,18 @@ impl Nic {
 
     /// The first byte of a frame is in the NIC at `time`.
     #[inline]
-    fn first_byte(&mut self, pending: &Pending, time: Time) {
+    fn first_byte(&mut self, pending: &Pending, time: Ticks) {
         self.transmit.first_bytes.add(time.since(pending.issued_at));
     }
 
-    fn retry_gather(&mut self, time: Time) {
+    fn retry_gather(&mut self, time: Ticks) {
         if self.events.seldom.queues().gather_retry.is_empty() {
             self.events.seldom.change(|queues| queues.gather_retry.push(time, ()));
         }
     }
 
     /// Gives the buffer's bytes of a frame back at `left`.
-    pub(crate) fn release_gathered(&mut self, pending: &Pending, left: Time) {
+    pub(crate) fn release_gathered(&mut self, pending: &Pending, left: Ticks) {
         self.buffer_of(pending).release(left, u64::from(pending.bytes) + GROWTH_BYTES);
         // A retry comes when the first of what is missing is back; what is given back now comes later.
         if !self.transmit.pending.is_empty() && self.events.seldom.queues().gather_retry.is_empty() {

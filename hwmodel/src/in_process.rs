@@ -4,6 +4,7 @@
 //! The clock of the world moves in three places only: a register read waits for its answer; `relax` goes on
 //! to what a host can see next; `wait` sleeps until an interrupt or a deadline.
 
+use crate::Ticks;
 use cryptonic_pci::host::{Bar, Wake};
 use cryptonic_pci::{Device, DmaAccess, Host, HostError, SharedMemory, Time, Work, config};
 use cryptonic_regs::bar0::BAR0_BYTES;
@@ -12,19 +13,19 @@ use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 use crate::events::{RegisterData, RegisterWrite};
 use crate::nic::Nic;
 use crate::push::window_at;
-use crate::world::{Inner, NicId, Until, World};
+use crate::world::{EPOCH_LASTS, Inner, NicId, Until, World};
 
 /// What interrupt messages are written to; any address outside host memory serves.
 const INTERRUPT_ADDRESS: u32 = 0xfee0_0000;
 /// Bytes of BAR4.
 pub(crate) const BAR4_BYTES: u32 = 0x1000;
 /// What an access to config space takes.
-const CONFIG_ACCESS: Time = Time::from_microseconds(1);
+const CONFIG_ACCESS: Ticks = Ticks::from_microseconds(1);
 /// How far `relax` goes when nothing at all is under way.
-const IDLE_STEP: Time = Time::from_microseconds(1);
+const IDLE_STEP: Ticks = Ticks::from_microseconds(1);
 /// From a function-level reset to the first access (PCIe 4.0 6.6.2 allows up to 100 ms; the model is there
 /// at once, and this is what the host waits).
-const RESET_TIME: Time = Time::from_microseconds(100);
+const RESET_TIME: Ticks = Ticks::from_microseconds(100);
 
 /// The host side of one NIC.
 pub struct InProcess {
@@ -39,7 +40,7 @@ impl InProcess {
 
     /// Runs `access`, to config space, on the NIC when the host is free, after everything that happens before. Like a read it
     /// pushes the posted writes before it ahead (PCIe 4.0 2.4.1): a reset does not overtake the write of a lock.
-    fn when_free<T>(&self, takes: Time, access: impl FnOnce(&mut Inner) -> T) -> T {
+    fn when_free<T>(&self, takes: Ticks, access: impl FnOnce(&mut Inner) -> T) -> T {
         let mut inner = self.world.0.borrow_mut();
         let posted = inner.nics[self.nic].events.seldom.queues().register_writes.last();
         let start = inner.host_free_at(self.nic).max(posted);
@@ -53,7 +54,7 @@ impl InProcess {
 
 impl Inner {
     /// When the host of a NIC may do something next.
-    pub(crate) fn host_free_at(&self, nic: usize) -> Time {
+    pub(crate) fn host_free_at(&self, nic: usize) -> Ticks {
         self.hosts[nic].busy_until.max(self.now)
     }
 
@@ -79,7 +80,7 @@ impl Inner {
     ) {
         let issued_at = self.host_free_at(nic);
         let one = &mut self.nics[nic];
-        let takes = Time::from_nanoseconds(one.parameters.host.register_write_ns);
+        let takes = Ticks::from_nanoseconds(one.parameters.host.register_write_ns);
         let arrives =
             one.pcie.register_write(issued_at, bytes).max(one.events.seldom.queues().register_writes.last());
         let data = data(one);
@@ -90,7 +91,7 @@ impl Inner {
         self.occupy_host(nic, issued_at, takes);
     }
 
-    fn occupy_host(&mut self, nic: usize, start: Time, span: Time) {
+    fn occupy_host(&mut self, nic: usize, start: Ticks, span: Ticks) {
         let host = &mut self.hosts[nic];
         host.busy_until = start + span;
         host.busy += span;
@@ -175,7 +176,8 @@ impl Host for InProcess {
     }
 
     fn now(&self) -> Time {
-        self.world.0.borrow().host_free_at(self.nic)
+        let inner = self.world.0.borrow();
+        inner.absolute(inner.host_free_at(self.nic))
     }
 
     fn spend(&self, work: Work) {
@@ -184,17 +186,18 @@ impl Host for InProcess {
         let Work::Burst { packets } = work;
         let picoseconds = host.burst_ns * 1_000 + (host.packet_ns * 1e3 * f64::from(packets)).round() as u64;
         let start = inner.host_free_at(self.nic);
-        inner.occupy_host(self.nic, start, Time::from_picoseconds(picoseconds));
+        inner.occupy_host(self.nic, start, Ticks::from_picoseconds(picoseconds));
     }
 
     fn relax(&self) {
         let mut inner = self.world.0.borrow_mut();
         inner.look_at_every_shadow();
-        let poll = Time::from_nanoseconds(inner.nics[self.nic].parameters.host.poll_ns);
+        let poll = Ticks::from_nanoseconds(inner.nics[self.nic].parameters.host.poll_ns);
         let resume = inner.hosts[self.nic].busy_until.max(inner.now + poll);
         if !inner.advance(Until::Idle, true) {
             let later = inner.now + IDLE_STEP;
-            inner.run_until(later.max(resume));
+            let until = inner.absolute(later.max(resume));
+            inner.run_until_absolute(until);
             return;
         }
         // All that happens at this point in time is done, whichever NIC's event came first.
@@ -216,12 +219,18 @@ impl Host for InProcess {
                 Some(_) => {}
                 None => return Err(HostError::Unsupported("an interrupt vector above its table")),
             }
-            if !inner.advance(Until::Time(deadline), true) {
+            // An epoch at a time, and no more than that where nothing is waited for but an interrupt.
+            let until = inner.since_epoch(deadline).min(inner.now + EPOCH_LASTS);
+            if !inner.advance(Until::Time(until), true) {
                 // A deadline that never comes, with nothing under way: the clock stays where it is.
-                if deadline != Time::NEVER {
-                    inner.run_until(deadline);
+                if deadline == Time::NEVER {
+                    return Ok(Wake::Deadline);
                 }
-                return Ok(Wake::Deadline);
+                let until = inner.absolute(until);
+                inner.run_until_absolute(until);
+                if until == deadline {
+                    return Ok(Wake::Deadline);
+                }
             }
         }
     }

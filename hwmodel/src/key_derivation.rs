@@ -4,8 +4,8 @@
 //! The derivation unit is [`psp_kdf`], one block a cycle. The label of versions 2 and 3 is said
 //! nowhere; it is taken to go on by the rule that versions 0 and 1 show.
 
+use crate::Ticks;
 use cryptonic_crypto::DeviceKey;
-use cryptonic_pci::Time;
 use cryptonic_regs::admin::{AllocatedSpi, PspAllocation, SecretWord};
 use cryptonic_wire::psp::Version;
 use rand_chacha::ChaCha20Rng;
@@ -31,8 +31,8 @@ pub struct KeyDerivation {
     allocated: [u32; 2],
     active: usize,
     generation: u16,
-    /// When the active key was made.
-    made_at: Time,
+    /// Device time at which the active key was made.
+    made_at_picoseconds: u64,
     /// SPIs left to the active key that are few.
     low_water: u32,
     /// That the active key has few SPIs left, and that it has too few, was told.
@@ -47,8 +47,8 @@ pub struct KeyDerivation {
     /// Test only: the next IV, instead of the IV clock.
     test_iv: Option<u64>,
     unit: Calendar,
-    cycle: Time,
-    latency: Time,
+    cycle: Ticks,
+    latency: Ticks,
     /// Keys that need not be derived again, if there is a cache.
     cache: Option<DerivedKeyCache>,
 }
@@ -74,7 +74,7 @@ impl KeyDerivation {
             allocated: [0; 2],
             active: 1,
             generation: 0,
-            made_at: Time::ZERO,
+            made_at_picoseconds: 0,
             low_water: SPI_LOW_WATER,
             told: (false, false),
             locked: false,
@@ -101,7 +101,7 @@ impl KeyDerivation {
     /// When the key of a packet that is received at `ready` is there with its round keys and H, and whether it was made for
     /// this packet. Bytes do not depend on it.
     #[inline]
-    pub fn receive_time(&mut self, ready: Time, version: Version, spi: u32) -> (Time, bool) {
+    pub fn receive_time(&mut self, ready: Ticks, version: Version, spi: u32) -> (Ticks, bool) {
         let Some(cache) = &mut self.cache else { return (self.derive_time(ready, version), true) };
         let looked_up = ready + self.cycle;
         if let Some(at_hand) = cache.look_up(spi, version) {
@@ -130,7 +130,7 @@ impl KeyDerivation {
 
     /// When a key asked for at `ready` is there with its round keys and H.
     #[inline]
-    pub fn derive_time(&mut self, ready: Time, version: Version) -> Time {
+    pub fn derive_time(&mut self, ready: Ticks, version: Version) -> Ticks {
         let blocks = BlocksPerCycle::One.entry_cycles(version);
         // The latency counts from the block that enters last.
         self.unit.serve(ready, self.cycle.times(blocks)) + self.cycle.times(blocks - 1) + self.latency
@@ -164,11 +164,11 @@ impl KeyDerivation {
     /// The IV of the next packet to be protected: epoch and device time in picoseconds, and more than the last one in
     /// any case; `None` when there is none left. It is used up by [`Self::use_iv`].
     #[inline]
-    pub fn peek_iv(&self, now: Time) -> Option<u64> {
+    pub fn peek_iv(&self, now_picoseconds: u64) -> Option<u64> {
         let after_the_last = self.last_iv.checked_add(1)?;
         let clock = match self.test_iv {
             Some(iv) => iv,
-            None => self.epoch?.checked_add(now.picoseconds())?,
+            None => self.epoch?.checked_add(now_picoseconds)?,
         };
         Some(clock.max(after_the_last))
     }
@@ -215,23 +215,23 @@ impl KeyDerivation {
     }
 
     /// Puts a fresh key in place of the inactive one and makes it active.
-    pub fn rotate(&mut self, now: Time) {
+    pub fn rotate(&mut self, now_picoseconds: u64) {
         let mut key = Zeroizing::new([0_u8; 32]);
         self.noise.fill_bytes(&mut *key);
         self.load(1 - self.active, &key);
         self.active = 1 - self.active;
-        self.begin_key(now);
+        self.begin_key(now_picoseconds);
     }
 
     /// Test only: loads both keys. Key 1 stays or becomes active, so that its SPIs have their top bit set.
-    pub fn test_load(&mut self, keys: &[[u8; 32]; 2], now: Time) -> Result<(), KeyError> {
+    pub fn test_load(&mut self, keys: &[[u8; 32]; 2], now_picoseconds: u64) -> Result<(), KeyError> {
         if self.locked {
             return Err(KeyError::Locked);
         }
         self.load(0, &keys[0]);
         self.load(1, &keys[1]);
         self.active = 1;
-        self.begin_key(now);
+        self.begin_key(now_picoseconds);
         Ok(())
     }
 
@@ -278,8 +278,8 @@ impl KeyDerivation {
     }
 
     /// When the active key was made; `None` while it is not valid.
-    pub fn made_at(&self) -> Option<Time> {
-        self.keys[self.active].is_some().then_some(self.made_at)
+    pub fn made_at_picoseconds(&self) -> Option<u64> {
+        self.keys[self.active].is_some().then_some(self.made_at_picoseconds)
     }
 
     /// SPIs left to the active key that are few.
@@ -302,8 +302,16 @@ impl KeyDerivation {
         self.keys[self.active].is_some() && !std::mem::replace(&mut self.told.1, true)
     }
 
+    /// Times begin anew, `by` later; device time goes on.
+    pub fn begin_anew(&mut self, by: Ticks) {
+        self.unit.begin_anew(by);
+        if let Some(cache) = &mut self.cache {
+            cache.begin_anew(by);
+        }
+    }
+
     /// Time the derivation unit was in use.
-    pub fn busy(&self) -> Time {
+    pub fn busy(&self) -> Ticks {
         self.unit.busy()
     }
 
@@ -322,9 +330,9 @@ impl KeyDerivation {
         }
     }
 
-    fn begin_key(&mut self, now: Time) {
+    fn begin_key(&mut self, now_picoseconds: u64) {
         self.generation = self.generation.wrapping_add(1);
-        self.made_at = now;
+        self.made_at_picoseconds = now_picoseconds;
         self.told = (false, false);
     }
 
@@ -362,7 +370,7 @@ mod tests {
             Version::AesGmac256,
             Version::AesGmac128,
         ]
-        .map(|version| hardware.derive_time(Time::ZERO, version) - latency);
+        .map(|version| hardware.derive_time(Ticks::ZERO, version) - latency);
         assert_eq!(times, [0, 2, 3, 5, 6].map(|cycles| cycle.times(cycles)));
         assert_eq!(hardware.busy(), cycle.times(7));
     }
@@ -384,7 +392,7 @@ mod tests {
             parameters.crypto.derived_key_cache_entries = entries;
             let mut hardware = KeyDerivation::new(&parameters, 7);
             for key in 0..KEYS {
-                hardware.receive_time(Time::ZERO, version, (key % spis) as u32 + 1);
+                hardware.receive_time(Ticks::ZERO, version, (key % spis) as u32 + 1);
             }
             let cycles = hardware.busy().0 as f64 / hardware.cycle.0 as f64;
             let expected = KEYS as f64 * derived * BlocksPerCycle::One.entry_cycles(version) as f64;
@@ -404,12 +412,12 @@ mod tests {
             hardware.use_iv(iv);
             iv
         };
-        let now = Time::from_nanoseconds(5);
+        let now = 5_000;
         let first = hardware.epoch() + 5_000;
         assert_eq!([0; 3].map(|_| next_iv(&mut hardware, now)), [first, first + 1, first + 2]);
         assert_eq!(hardware.test_iv(first + 2), Err(KeyError::BadArgument));
         hardware.reset();
-        assert_eq!(next_iv(&mut hardware, Time::ZERO), first + 3, "the IV clock outlives a reset");
+        assert_eq!(next_iv(&mut hardware, 0), first + 3, "the IV clock outlives a reset");
     }
 
     #[test]
@@ -417,7 +425,7 @@ mod tests {
         let mut parameters = Parameters::default();
         parameters.crypto.psp_epoch_ps = 0;
         let mut hardware = KeyDerivation::new(&parameters, 7);
-        let now = Time::from_nanoseconds(1);
+        let now = 1_000;
         assert_eq!((hardware.has_epoch(), hardware.peek_iv(now)), (false, None));
         for (epoch, refused, clock) in [
             (0, true, None),
@@ -438,11 +446,11 @@ mod tests {
     fn spis_come_from_the_active_key_and_never_again() {
         let mut hardware = hardware();
         assert_eq!(hardware.allocate(Version::AesGcm128, 1), Err(KeyError::NoSpiLeft));
-        hardware.rotate(Time::ZERO);
+        hardware.rotate(0);
         let spis = |records: Vec<PspAllocation>| records.iter().map(|one| one.spi.spi()).collect::<Vec<_>>();
         assert_eq!(spis(hardware.allocate(Version::AesGcm128, 2).unwrap()), [1, 2]);
         assert_eq!(spis(hardware.allocate(Version::AesGcm256, 1).unwrap()), [3]);
-        hardware.rotate(Time::ZERO);
+        hardware.rotate(0);
         assert_eq!(spis(hardware.allocate(Version::AesGcm128, 1).unwrap()), [0x8000_0001]);
         assert_eq!(hardware.valid(), [true, true]);
         hardware.reset();
@@ -452,11 +460,11 @@ mod tests {
     #[test]
     fn test_commands_end_with_the_lock() {
         let mut hardware = hardware();
-        hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO).unwrap();
+        hardware.test_load(&[[1; 32], [2; 32]], 0).unwrap();
         hardware.lock();
         hardware.reset();
         assert_eq!(
-            hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO),
+            hardware.test_load(&[[1; 32], [2; 32]], 0),
             Err(KeyError::Locked),
             "the lock outlives a reset"
         );
@@ -471,18 +479,18 @@ mod tests {
     #[test]
     fn the_last_spi_is_given_out_and_a_fresh_key_begins_at_the_first() {
         let mut hardware = hardware();
-        hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO).unwrap();
+        hardware.test_load(&[[1; 32], [2; 32]], 0).unwrap();
         hardware.allocated[1] = spis_per_key() - 3;
         assert_eq!(spis_of(&mut hardware, 4), Err(KeyError::NoSpiLeft));
         assert_eq!(hardware.remaining(), 3, "a refusal takes none");
         assert_eq!(spis_of(&mut hardware, 3), Ok(vec![0xffff_fffd, 0xffff_fffe, 0xffff_ffff]));
         assert_eq!(spis_of(&mut hardware, 1), Err(KeyError::NoSpiLeft));
-        hardware.rotate(Time::ZERO);
+        hardware.rotate(0);
         assert_eq!(spis_of(&mut hardware, 1), Ok(vec![1]));
-        hardware.rotate(Time::ZERO);
+        hardware.rotate(0);
         assert_eq!(spis_of(&mut hardware, 1), Ok(vec![0x8000_0001]), "a fresh key in the place of the other");
-        hardware.rotate(Time::ZERO);
-        hardware.test_load(&[[1; 32], [2; 32]], Time::ZERO).unwrap();
+        hardware.rotate(0);
+        hardware.test_load(&[[1; 32], [2; 32]], 0).unwrap();
         assert_eq!(spis_of(&mut hardware, 1), Ok(vec![0x8000_0001]), "loaded keys: key 1 is active");
     }
 
@@ -493,7 +501,7 @@ mod tests {
             assert!(!hardware.take_exhausted(), "without a key nothing is exhausted");
             hardware.set_low_water(mark);
             for _ in 0..2 {
-                hardware.rotate(Time::ZERO);
+                hardware.rotate(0);
                 let active = hardware.active;
                 hardware.allocated[active] = spis_per_key() - mark - 1;
                 assert!(!hardware.take_low(), "one above {mark}");
@@ -514,7 +522,7 @@ mod tests {
         let mut hardware = KeyDerivation::new(&parameters, 7);
         hardware.test_iv(u64::MAX - 1).unwrap();
         let mut next = || {
-            let iv = hardware.peek_iv(Time::ZERO)?;
+            let iv = hardware.peek_iv(0)?;
             hardware.use_iv(iv);
             Some(iv)
         };
@@ -526,6 +534,6 @@ mod tests {
         hardware.reset();
         assert!(!hardware.has_epoch());
         hardware.set_epoch(1);
-        assert_eq!(hardware.peek_iv(Time::ZERO), None, "an IV that was used stays behind the clock");
+        assert_eq!(hardware.peek_iv(0), None, "an IV that was used stays behind the clock");
     }
 }

@@ -5,7 +5,7 @@
 //! order. A packet takes a lane for the larger of its AES blocks (text and E(K, J0)) and its GHASH blocks (AAD,
 //! text, lengths); a key that is fresh costs one more AES block, for H.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_wire::Geometry;
 
 use crate::calendar::Calendar;
@@ -16,10 +16,10 @@ const BLOCK_BYTES: u64 = 16;
 /// The lanes of one direction.
 pub struct Lanes {
     lanes: Vec<Calendar>,
-    cycle: Time,
-    latency: Time,
+    cycle: Ticks,
+    latency: Ticks,
     /// When the packet with the last ticket left the reorder buffer.
-    last_left: Time,
+    last_left: Ticks,
 }
 
 impl Lanes {
@@ -30,14 +30,14 @@ impl Lanes {
             lanes: vec![Calendar::default(); parameters.crypto.lanes as usize],
             cycle,
             latency: cycle.times(parameters.crypto.lane_latency_cycles),
-            last_left: Time::ZERO,
+            last_left: Ticks::ZERO,
         }
     }
 
     /// The next ticket is a packet that is ready for a lane at `ready` and takes it for so many [`blocks`]. Gives when it
     /// leaves the reorder buffer.
     #[inline]
-    pub fn pass(&mut self, ready: Time, blocks: u64) -> Time {
+    pub fn pass(&mut self, ready: Ticks, blocks: u64) -> Ticks {
         let span = self.cycle.times(blocks);
         // The first of the lanes that are free soonest, so that the choice is the same in every run.
         let chosen = self.lanes.iter_mut().min_by_key(|lane| lane.free_at());
@@ -47,18 +47,24 @@ impl Lanes {
 
     /// The next ticket is a packet that takes no lane.
     #[inline]
-    pub fn bypass(&mut self, ready: Time) -> Time {
+    pub fn bypass(&mut self, ready: Ticks) -> Ticks {
         self.leave(ready)
     }
 
+    /// Times begin anew, `by` later.
+    pub fn begin_anew(&mut self, by: Ticks) {
+        self.lanes.iter_mut().for_each(|lane| lane.begin_anew(by));
+        self.last_left = self.last_left.earlier_by(by);
+    }
+
     /// Time in use, averaged over the lanes.
-    pub fn busy(&self) -> Time {
+    pub fn busy(&self) -> Ticks {
         let ticks: u64 = self.lanes.iter().map(|lane| lane.busy().0).sum();
-        Time(ticks / self.lanes.len() as u64)
+        Ticks(ticks / self.lanes.len() as u64)
     }
 
     #[inline]
-    fn leave(&mut self, done: Time) -> Time {
+    fn leave(&mut self, done: Ticks) -> Ticks {
         self.last_left = self.last_left.max(done);
         self.last_left
     }
@@ -80,8 +86,8 @@ pub struct ContextCache {
     /// For each place the SA slot it holds.
     places: Vec<u32>,
     /// For each SA slot when its context is at hand, if it is cached or on its way.
-    cached: Vec<Option<Time>>,
-    miss: Time,
+    cached: Vec<Option<Ticks>>,
+    miss: Ticks,
     random: u64,
     misses: u64,
 }
@@ -99,15 +105,20 @@ impl ContextCache {
         ContextCache {
             places: vec![NO_SLOT; entries],
             cached: vec![None; slots],
-            miss: Time::from_nanoseconds(parameters.crypto.context_miss_ns),
+            miss: Ticks::from_nanoseconds(parameters.crypto.context_miss_ns),
             random: 0x9e37_79b9_7f4a_7c15,
             misses: 0,
         }
     }
 
+    /// Times begin anew, `by` later.
+    pub fn begin_anew(&mut self, by: Ticks) {
+        self.cached.iter_mut().flatten().for_each(|at_hand| *at_hand = at_hand.earlier_by(by));
+    }
+
     /// When the context of `slot`, asked for at `now`, is at hand.
     #[inline]
-    pub fn fetch(&mut self, now: Time, slot: u32) -> Time {
+    pub fn fetch(&mut self, now: Ticks, slot: u32) -> Ticks {
         let Some(cached) = self.cached.get_mut(slot as usize) else { return now };
         if let Some(at_hand) = *cached {
             return now.max(at_hand);
@@ -186,8 +197,8 @@ mod tests {
     #[test]
     fn packets_leave_in_the_order_of_their_tickets() {
         let mut lanes = Lanes::new(&Parameters::default());
-        let long = lanes.pass(Time::ZERO, blocks(&geometry(9_000), false));
-        let short = lanes.pass(Time::ZERO, blocks(&geometry(16), false));
+        let long = lanes.pass(Ticks::ZERO, blocks(&geometry(9_000), false));
+        let short = lanes.pass(Ticks::ZERO, blocks(&geometry(16), false));
         assert_eq!(long, short);
     }
 
@@ -197,14 +208,14 @@ mod tests {
         parameters.crypto.context_cache_entries = 4;
         let mut cache = ContextCache::new(&parameters);
         for slot in 0..100 {
-            cache.fetch(Time::ZERO, slot);
+            cache.fetch(Ticks::ZERO, slot);
         }
         assert_eq!(cache.misses(), 100);
         assert!(cache.cached.iter().flatten().count() <= 4);
-        let at_hand = Time::ZERO + cache.miss;
-        assert_eq!(cache.fetch(Time(5), 99), at_hand, "it is still on its way");
-        assert_eq!(cache.fetch(at_hand + Time(5), 99), at_hand + Time(5));
+        let at_hand = Ticks::ZERO + cache.miss;
+        assert_eq!(cache.fetch(Ticks(5), 99), at_hand, "it is still on its way");
+        assert_eq!(cache.fetch(at_hand + Ticks(5), 99), at_hand + Ticks(5));
         cache.forget(99);
-        assert_ne!(cache.fetch(Time(5), 99), Time(5));
+        assert_ne!(cache.fetch(Ticks(5), 99), Ticks(5));
     }
 }

@@ -2,6 +2,8 @@
 
 use cryptonic_pci::Time;
 
+use crate::Ticks;
+
 const SUB_BUCKETS_LOG2: u32 = 5;
 const BUCKETS: usize = 64 << SUB_BUCKETS_LOG2;
 
@@ -10,19 +12,19 @@ const BUCKETS: usize = 64 << SUB_BUCKETS_LOG2;
 pub struct Latencies {
     counts: Box<[u64; BUCKETS]>,
     samples: u64,
-    max: Time,
+    max: Ticks,
 }
 
 impl Default for Latencies {
     fn default() -> Self {
-        Latencies { counts: Box::new([0; BUCKETS]), samples: 0, max: Time::ZERO }
+        Latencies { counts: Box::new([0; BUCKETS]), samples: 0, max: Ticks::ZERO }
     }
 }
 
 impl Latencies {
     /// Adds a sample.
     #[inline]
-    pub fn add(&mut self, span: Time) {
+    pub fn add(&mut self, span: Ticks) {
         self.counts[bucket(span.0)] += 1;
         self.samples += 1;
         self.max = self.max.max(span);
@@ -40,15 +42,15 @@ impl Latencies {
         for (index, count) in self.counts.iter().enumerate() {
             seen += count;
             if seen >= wanted && *count > 0 {
-                return Time(upper_edge(index)).min(self.max);
+                return Ticks(upper_edge(index)).min(self.max).into();
             }
         }
-        self.max
+        self.max.into()
     }
 
     /// The largest sample.
     pub fn max(&self) -> Time {
-        self.max
+        self.max.into()
     }
 }
 
@@ -57,14 +59,14 @@ impl Latencies {
 pub struct Spread {
     samples: u64,
     total: u128,
-    min: Time,
-    max: Time,
+    min: Ticks,
+    max: Ticks,
 }
 
 impl Spread {
     /// Adds a sample.
     #[inline]
-    pub fn add(&mut self, span: Time) {
+    pub fn add(&mut self, span: Ticks) {
         self.min = if self.samples == 0 { span } else { self.min.min(span) };
         self.max = self.max.max(span);
         self.samples += 1;
@@ -78,17 +80,17 @@ impl Spread {
 
     /// The shortest; zero if there is none.
     pub fn min(&self) -> Time {
-        self.min
+        self.min.into()
     }
 
     /// The longest; zero if there is none.
     pub fn max(&self) -> Time {
-        self.max
+        self.max.into()
     }
 
     /// The mean, rounded down; zero if there is none.
     pub fn mean(&self) -> Time {
-        Time(self.total.checked_div(u128::from(self.samples)).unwrap_or(0) as u64)
+        Time(self.total.checked_div(u128::from(self.samples)).unwrap_or(0))
     }
 }
 
@@ -114,7 +116,7 @@ mod tests {
     fn quantiles_are_within_a_bucket() {
         let mut latencies = Latencies::default();
         for nanoseconds in 1..=10_000 {
-            latencies.add(Time::from_nanoseconds(nanoseconds));
+            latencies.add(Ticks::from_nanoseconds(nanoseconds));
         }
         for (share, expected) in [(0.5, 5_000.0), (0.99, 9_900.0)] {
             let found = latencies.quantile(share).nanoseconds();

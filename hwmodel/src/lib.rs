@@ -46,6 +46,7 @@ mod secret_places;
 mod segment;
 mod shadow_doorbells;
 mod steering;
+mod ticks;
 mod transmit_commit;
 mod transmit_frames;
 #[cfg(target_os = "linux")]
@@ -56,4 +57,5 @@ pub use cable::{CableCounters, CableParameters};
 pub use latency::{Latencies, Spread};
 pub use parameters::{ParameterError, Parameters};
 pub use rx_parse_in_place::{Parser, ParserOutcome};
+pub use ticks::Ticks;
 pub use world::{NicId, World};

@@ -1,6 +1,6 @@
 //! The MAC and its line: padding to the shortest frame, preamble, FCS and gap, at line rate.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 
 use crate::calendar::Calendar;
 use crate::packet::Packet;
@@ -16,15 +16,15 @@ pub const PREAMBLE_BYTES: u64 = 8;
 pub const GAP_BYTES: u64 = 12;
 
 /// Time of a byte on the line.
-pub fn byte_time(parameters: &MacParameters) -> Time {
-    Time(33 * 8_000 / parameters.rate_gbps)
+pub fn byte_time(parameters: &MacParameters) -> Ticks {
+    Ticks(33 * 8_000 / parameters.rate_gbps)
 }
 
 /// The transmit side of a MAC.
 pub struct Mac {
     line: Calendar,
-    byte_time: Time,
-    latency: Time,
+    byte_time: Ticks,
+    latency: Ticks,
 }
 
 impl Mac {
@@ -33,14 +33,14 @@ impl Mac {
         Mac {
             line: Calendar::default(),
             byte_time: byte_time(parameters),
-            latency: Time::from_nanoseconds(parameters.latency_ns),
+            latency: Ticks::from_nanoseconds(parameters.latency_ns),
         }
     }
 
     /// Sends a frame that is ready at `ready`, padded if it is short. Gives when its last bit has left the
     /// pipeline's buffer, and when it is on the line.
     #[inline]
-    pub fn send(&mut self, ready: Time, packet: &mut Packet) -> Sent {
+    pub fn send(&mut self, ready: Ticks, packet: &mut Packet) -> Sent {
         let bytes = packet.bytes();
         if bytes < FRAME_BYTES_MIN {
             // Tailroom is larger than the shortest frame, so this cannot fail; if it did the frame would
@@ -58,8 +58,13 @@ impl Mac {
         Sent { left, on_line: left + self.latency }
     }
 
+    /// Times begin anew, `by` later.
+    pub fn begin_anew(&mut self, by: Ticks) {
+        self.line.begin_anew(by);
+    }
+
     /// Time the line was in use.
-    pub fn busy(&self) -> Time {
+    pub fn busy(&self) -> Ticks {
         self.line.busy()
     }
 }
@@ -68,7 +73,7 @@ impl Mac {
 #[derive(Clone, Copy, Debug)]
 pub struct Sent {
     /// When its last bit left the transmit buffer.
-    pub left: Time,
+    pub left: Ticks,
     /// When its last bit is on the line.
-    pub on_line: Time,
+    pub on_line: Ticks,
 }

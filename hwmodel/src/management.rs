@@ -6,8 +6,8 @@ mod admin_queue;
 mod engines;
 mod firmware_bus;
 
+use crate::Ticks;
 use cryptonic_fw::{Firmware, Wake};
-use cryptonic_pci::Time;
 use cryptonic_regs::admin::Command;
 use cryptonic_regs::bar0;
 use cryptonic_regs::events::EventCause;
@@ -21,7 +21,7 @@ use firmware_bus::FirmwareBus;
 
 const SCRATCH_WORDS: usize = (firmware::SCRATCH_BYTES / 4) as usize;
 /// From reset to the first instruction.
-const BOOT: Time = Time::from_microseconds(10);
+const BOOT: Ticks = Ticks::from_microseconds(10);
 
 /// State of the management side.
 pub(crate) struct Management {
@@ -37,11 +37,11 @@ pub(crate) struct Management {
     pub(crate) running: bool,
     /// It was started before, since the last reset.
     started: bool,
-    firmware_cycle: Time,
+    firmware_cycle: Ticks,
     access_cycles: u64,
     activation_cycles: u64,
     /// Firmware runs not before this.
-    firmware_free_at: Time,
+    firmware_free_at: Ticks,
     mailbox: Mailbox,
     scratch: Box<[u32; SCRATCH_WORDS]>,
     dma: DmaEngine,
@@ -66,7 +66,7 @@ struct DmaEngine {
     host: [u32; 2],
     scratch: u32,
     bytes: u32,
-    running: Option<(bool, Time)>,
+    running: Option<(bool, Ticks)>,
     outcome: u8,
 }
 
@@ -75,7 +75,7 @@ struct SaEngine {
     index: u32,
     scratch: u32,
     host: [u32; 2],
-    running: Option<(SaOperation, Time)>,
+    running: Option<(SaOperation, Ticks)>,
     outcome: u8,
 }
 
@@ -84,11 +84,16 @@ struct PspEngine {
     version: u32,
     count: u32,
     host: [u32; 2],
-    running: Option<(PspOperation, Time)>,
+    running: Option<(PspOperation, Ticks)>,
     outcome: u8,
 }
 
 impl Management {
+    /// Times begin anew, `by` later.
+    pub(crate) fn begin_anew(&mut self, by: Ticks) {
+        self.firmware_free_at = self.firmware_free_at.earlier_by(by);
+    }
+
     pub(crate) fn new(parameters: &Parameters) -> Self {
         Management {
             ready: false,
@@ -100,10 +105,10 @@ impl Management {
             firmware: None,
             running: false,
             started: false,
-            firmware_cycle: Time(33_000_000_000_000 / parameters.firmware.clock_hz),
+            firmware_cycle: Ticks(33_000_000_000_000 / parameters.firmware.clock_hz),
             access_cycles: parameters.firmware.access_cycles,
             activation_cycles: parameters.firmware.activation_cycles,
-            firmware_free_at: Time::ZERO,
+            firmware_free_at: Ticks::ZERO,
             mailbox: Mailbox::default(),
             scratch: Box::new([0; SCRATCH_WORDS]),
             dma: DmaEngine::default(),
@@ -117,7 +122,7 @@ impl Management {
 
 impl Nic {
     /// Starts the firmware anew.
-    pub(crate) fn boot_firmware(&mut self, now: Time) {
+    pub(crate) fn boot_firmware(&mut self, now: Ticks) {
         self.stop_firmware();
         self.management.firmware = Some(Box::new(Firmware::new()));
         if std::mem::replace(&mut self.management.started, true) {
@@ -134,11 +139,11 @@ impl Nic {
     }
 
     /// Has the firmware run at `at`, or before.
-    pub(crate) fn wake_firmware(&mut self, at: Time) {
+    pub(crate) fn wake_firmware(&mut self, at: Ticks) {
         self.run_firmware_at(at, FirmwareRun::Event);
     }
 
-    fn run_firmware_at(&mut self, at: Time, run: FirmwareRun) {
+    fn run_firmware_at(&mut self, at: Ticks, run: FirmwareRun) {
         let at = at.max(self.management.firmware_free_at);
         // It is run for the first reason there is, and then says itself when it wants to run again.
         if self.management.firmware.is_some() && at < self.events.seldom.queues().firmware.head().time() {
@@ -166,7 +171,7 @@ impl Nic {
         match wake {
             Wake::After { nanoseconds: 0 } => self.wake_firmware(free_at),
             Wake::After { nanoseconds } => {
-                let at = free_at + Time::from_nanoseconds(u64::from(nanoseconds));
+                let at = free_at + Ticks::from_nanoseconds(u64::from(nanoseconds));
                 self.run_firmware_at(at, FirmwareRun::Timer);
             }
             // An event came while firmware ran, or none will: to run it for nothing does no harm. One that looks at nothing

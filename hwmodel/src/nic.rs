@@ -6,10 +6,11 @@
 //!   host ◀─ steering ◀─ receive_commit ◀─ reorder ◀─ lanes ◀─ rx_geometry ◀─ sa_lookup ◀─ rx_parse ◀─ wire
 //! ```
 
+use crate::Ticks;
+use cryptonic_pci::Device;
 use cryptonic_pci::config::{ConfigSpace, Identity};
 use cryptonic_pci::host::Bar;
 use cryptonic_pci::msix::MsixTable;
-use cryptonic_pci::{Device, Time};
 use cryptonic_regs::bar0::{BAR0_BYTES, Control, EspUdpPort, PspControl, SecurityProtocols};
 use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 use cryptonic_regs::psp_policy::PspRotation;
@@ -49,8 +50,12 @@ const ESP_UDP_PORT: u16 = 4500;
 /// One NIC.
 pub struct Nic {
     pub(crate) parameters: Parameters,
-    pub(crate) cycle: Time,
-    pub(crate) now: Time,
+    pub(crate) cycle: Ticks,
+    pub(crate) now: Ticks,
+    /// Device time where those of this NIC begin.
+    pub(crate) epoch_picoseconds: u64,
+    /// Whole cycles before that.
+    pub(crate) cycles_before_epoch: u64,
     pub(crate) serial: u64,
     pub(crate) config: ConfigSpace,
     pub(crate) msix: MsixTable,
@@ -122,7 +127,7 @@ pub(crate) struct Transmit {
     /// The frame that is being cut.
     pub(crate) large: Vec<u8>,
     /// Its segments, and when each is on the line.
-    pub(crate) sent: std::collections::VecDeque<(Box<Packet>, Time)>,
+    pub(crate) sent: std::collections::VecDeque<(Box<Packet>, Ticks)>,
     /// From the host's doorbell or push to the first byte of each frame in the NIC.
     pub(crate) first_bytes: Spread,
     /// Pushes whose descriptor was used, so that none was fetched.
@@ -135,7 +140,7 @@ pub(crate) struct Transmit {
     /// Counts outer IPv4 packets that may be fragmented.
     pub(crate) identification: u16,
     /// Packets of an earlier reset do not leave.
-    pub(crate) last_report: Time,
+    pub(crate) last_report: Ticks,
 }
 
 /// State of the receive stages.
@@ -148,7 +153,7 @@ pub(crate) struct Receive {
     pub(crate) expected: Expected,
     pub(crate) lanes: Lanes,
     pub(crate) commit: Calendar,
-    pub(crate) parse_busy: Time,
+    pub(crate) parse_busy: Ticks,
     pub(crate) scaling: ReceiveScaling,
     /// Buffers of scattered frames on their way to host memory.
     pub(crate) scattered: Places<Vec<ScatteredBuffer>>,
@@ -159,13 +164,13 @@ pub(crate) enum Effect {
     /// Nothing.
     None,
     /// A frame goes onto the line.
-    Sent(Box<Packet>, Time),
+    Sent(Box<Packet>, Ticks),
     /// The segments of a frame go onto the line.
     SentSegments,
     /// The host can see something new.
     Visible,
     /// The host can see a received packet: how long it took from doorbell to here.
-    Received(Time),
+    Received(Ticks),
     /// The host gets interrupt `vector`.
     Interrupt(u32),
 }
@@ -183,7 +188,9 @@ impl Nic {
         let receive_parse = RxParseTiming::new(parameters.pipeline.parse_results);
         let mut nic = Nic {
             cycle: parameters.cycle(),
-            now: Time::ZERO,
+            now: Ticks::ZERO,
+            epoch_picoseconds: 0,
+            cycles_before_epoch: 0,
             serial,
             config: ConfigSpace::new(Identity {
                 vendor: PCI_VENDOR_ID,
@@ -239,7 +246,7 @@ impl Nic {
                 bus: Calendar::default(),
                 mac: Mac::new(&parameters.mac),
                 identification: 0,
-                last_report: Time::ZERO,
+                last_report: Ticks::ZERO,
             },
             receive: Receive {
                 buffer: Store::new(parameters.mac.receive_buffer_bytes),
@@ -248,7 +255,7 @@ impl Nic {
                 expected: Expected::default(),
                 lanes: Lanes::new(parameters),
                 commit: Calendar::default(),
-                parse_busy: Time::ZERO,
+                parse_busy: Ticks::ZERO,
                 scaling: ReceiveScaling::default(),
                 scattered: Places::default(),
             },
@@ -261,7 +268,7 @@ impl Nic {
         nic.receive.expected = nic.expected();
         let results = parameters.pipeline.parse_results;
         nic.receive.in_place = InPlace::new(parser, results, nic.receive.expected);
-        nic.boot_firmware(Time::ZERO);
+        nic.boot_firmware(Ticks::ZERO);
         nic
     }
 
@@ -270,10 +277,47 @@ impl Nic {
         bar_bytes(self.queues.len() as u16)
     }
 
+    /// Device time at a point in time, in picoseconds: what registers, completions and events tell. It wraps after 213 days.
+    #[inline]
+    pub(crate) fn picoseconds(&self, time: Ticks) -> u64 {
+        self.epoch_picoseconds.wrapping_add(time.picoseconds())
+    }
+
+    /// Device time now.
+    #[inline]
+    pub(crate) fn now_picoseconds(&self) -> u64 {
+        self.picoseconds(self.now)
+    }
+
+    /// Times begin anew, `by` later: a whole number of picoseconds and of cycles. Nothing is under way.
+    pub(crate) fn begin_anew(&mut self, by: Ticks) {
+        self.epoch_picoseconds = self.epoch_picoseconds.wrapping_add(by.picoseconds());
+        self.cycles_before_epoch += by.0 / self.cycle.0;
+        self.now = self.now.earlier_by(by);
+        self.events.begin_anew(by);
+        self.pcie.begin_anew(by);
+        self.sa_table.begin_anew(by);
+        self.keys.begin_anew(by);
+        self.context_cache.begin_anew(by);
+        self.management.begin_anew(by);
+        self.event_ring.begin_anew(by);
+        self.queues.iter_mut().for_each(|pair| pair.begin_anew(by));
+        let Transmit { buffer, segment_buffer, gather, commit, lanes, bus, mac, last_report, .. } =
+            &mut self.transmit;
+        [gather, commit, bus].into_iter().for_each(|calendar| calendar.begin_anew(by));
+        [buffer, segment_buffer].into_iter().for_each(|store| store.begin_anew(by));
+        lanes.begin_anew(by);
+        mac.begin_anew(by);
+        *last_report = last_report.earlier_by(by);
+        self.receive.buffer.begin_anew(by);
+        self.receive.lanes.begin_anew(by);
+        self.receive.commit.begin_anew(by);
+    }
+
     /// Does the next event, which is at `time`.
     // Part of its one caller's loop: what it takes to enter and to leave so large a function, it would take at every event.
     #[inline(always)]
-    pub(crate) fn step(&mut self, time: Time, kind: Kind, pool: &mut PacketPool) -> Effect {
+    pub(crate) fn step(&mut self, time: Ticks, kind: Kind, pool: &mut PacketPool) -> Effect {
         self.now = time;
         match kind {
             Kind::RegisterWrite => {
@@ -444,7 +488,7 @@ impl Nic {
             return Effect::None;
         }
         self.completion_visible(queue);
-        if accepted_at == Time::ZERO { Effect::Visible } else { Effect::Received(self.now - accepted_at) }
+        if accepted_at == Ticks::ZERO { Effect::Visible } else { Effect::Received(self.now - accepted_at) }
     }
 
     /// A write that will not be made gives back what it holds.

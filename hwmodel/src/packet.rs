@@ -1,7 +1,7 @@
 //! A packet on its way through a NIC: one owned buffer with head- and tailroom, and what the stages know of
 //! it. Packets are recycled: in the steady state nothing is allocated.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
 use cryptonic_wire::{Parsed, Room};
@@ -17,9 +17,9 @@ pub struct Packet {
     start: usize,
     end: usize,
     /// When the doorbell that announced it was accepted; it travels with the packet to the far end.
-    pub accepted_at: Time,
+    pub accepted_at: Ticks,
     /// When its last byte arrived here.
-    pub arrived_at: Time,
+    pub arrived_at: Ticks,
     /// What became of it so far.
     pub status: Status,
     /// What protected it.
@@ -120,8 +120,8 @@ impl Packet {
             storage: vec![0; frame_bytes + ROOM_BYTES].into_boxed_slice(),
             start: HEADROOM_BYTES,
             end: HEADROOM_BYTES,
-            accepted_at: Time::ZERO,
-            arrived_at: Time::ZERO,
+            accepted_at: Ticks::ZERO,
+            arrived_at: Ticks::ZERO,
             status: Status::Ok,
             protocol: ReceivedProtocol::Clear,
             purpose: Purpose::Delivery,

@@ -1,6 +1,6 @@
 //! The knobs of the model, with their units, as TOML; presets for 25, 100, 200 and 400 Gb/s.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -554,8 +554,8 @@ impl Parameters {
     }
 
     /// One clock period of the pipeline.
-    pub fn cycle(&self) -> Time {
-        Time(TICKS_PER_SECOND / self.pipeline.clock_hz)
+    pub fn cycle(&self) -> Ticks {
+        Ticks(TICKS_PER_SECOND / self.pipeline.clock_hz)
     }
 }
 
@@ -570,7 +570,7 @@ mod tests {
         for name in Parameters::PRESETS {
             Parameters::preset(name).unwrap().check().unwrap();
         }
-        assert_eq!(Parameters::preset("100g").unwrap().cycle(), Time(102_400));
+        assert_eq!(Parameters::preset("100g").unwrap().cycle(), Ticks(102_400));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 
 use crate::calendar::Calendar;
 use crate::parameters::PcieParameters;
@@ -81,7 +81,7 @@ pub struct Pcie {
 }
 
 struct Read {
-    done: Time,
+    done: Ticks,
     tags: u64,
     bytes: u64,
 }
@@ -111,7 +111,7 @@ impl Pcie {
     /// the transmit buffer has room for.
     ///
     /// A packet that takes more tags or credits than there ever are beside those waits for as many as there are.
-    pub fn packet_read_allowed(&mut self, now: Time, tags: u64, bytes: u64) -> Result<(), Time> {
+    pub fn packet_read_allowed(&mut self, now: Ticks, tags: u64, bytes: u64) -> Result<(), Ticks> {
         self.retire_reads(now);
         let kept_bytes = DESCRIPTOR_TAGS * self.parameters.mrrs_bytes;
         let tags = tags.min(self.parameters.read_tags.saturating_sub(DESCRIPTOR_TAGS));
@@ -124,13 +124,21 @@ impl Pcie {
         }
     }
 
+    /// Times begin anew, `by` later.
+    pub fn begin_anew(&mut self, by: Ticks) {
+        for calendar in [&mut self.to_device, &mut self.to_host, &mut self.requests] {
+            calendar.begin_anew(by);
+        }
+        self.reads.iter_mut().for_each(|read| read.done = read.done.earlier_by(by));
+    }
+
     /// Tags that a read of `bytes` takes.
     #[inline]
     pub fn tags_of(&self, bytes: u64) -> u64 {
         bytes.div_ceil(self.parameters.mrrs_bytes).max(1)
     }
 
-    fn retire_reads(&mut self, now: Time) {
+    fn retire_reads(&mut self, now: Ticks) {
         while let Some(read) = self.reads.front()
             && read.done <= now
         {
@@ -142,12 +150,12 @@ impl Pcie {
 
     /// The device reads `bytes` of host memory at `now`. Gives the time at which all of them are here; reads
     /// complete in the order in which they were asked for.
-    pub fn read(&mut self, now: Time, bytes: u64) -> Time {
+    pub fn read(&mut self, now: Ticks, bytes: u64) -> Ticks {
         self.read_later(now, now, bytes).done
     }
 
     /// The same, with a request that is ready at `ready`.
-    pub fn read_later(&mut self, now: Time, ready: Time, bytes: u64) -> Arrival {
+    pub fn read_later(&mut self, now: Ticks, ready: Ticks, bytes: u64) -> Arrival {
         let tags = self.tags_of(bytes);
         let mut start = ready;
         while let Some(read) = self.reads.front() {
@@ -168,7 +176,7 @@ impl Pcie {
         self.bytes_to_host += request;
         let completion = read_completion_bytes(bytes, self.parameters.completion_bytes);
         let span = self.span(completion);
-        let latency = Time::from_nanoseconds(self.parameters.read_latency_ns);
+        let latency = Ticks::from_nanoseconds(self.parameters.read_latency_ns);
         let begins = self.to_device.serve(sent + latency, span);
         let done = begins + span;
         let first_completion = COMPLETION_OVERHEAD_BYTES + bytes.min(self.parameters.completion_bytes);
@@ -182,38 +190,38 @@ impl Pcie {
 
     /// The device writes `bytes` to host memory from `now` on. Gives when the last byte has left, and when
     /// the host sees it.
-    pub fn write(&mut self, now: Time, bytes: u64) -> Written {
+    pub fn write(&mut self, now: Ticks, bytes: u64) -> Written {
         let on_link = write_bytes(bytes, self.parameters.mps_bytes);
         let span = self.span(on_link);
         let left = self.to_host.serve(now, span) + span;
         self.bytes_to_host += on_link;
-        Written { left, visible: left + Time::from_nanoseconds(self.parameters.write_latency_ns) }
+        Written { left, visible: left + Ticks::from_nanoseconds(self.parameters.write_latency_ns) }
     }
 
     /// The host writes a register at `now`. Gives when it arrives.
-    pub fn register_write(&mut self, now: Time, bytes: u64) -> Time {
+    pub fn register_write(&mut self, now: Ticks, bytes: u64) -> Ticks {
         let on_link = write_bytes(bytes, self.parameters.mps_bytes);
         let span = self.span(on_link);
         self.to_device.steal(now, span);
         self.bytes_to_device += on_link;
-        now + span + Time::from_nanoseconds(self.parameters.write_latency_ns)
+        now + span + Ticks::from_nanoseconds(self.parameters.write_latency_ns)
     }
 
     /// The host reads a register at `now`. Gives when the request arrives.
-    pub fn register_read(&mut self, now: Time) -> Time {
+    pub fn register_read(&mut self, now: Ticks) -> Ticks {
         let span = self.span(REQUEST_OVERHEAD_BYTES);
         self.to_device.steal(now, span);
         self.bytes_to_device += REQUEST_OVERHEAD_BYTES;
-        now + span + Time::from_nanoseconds(self.parameters.write_latency_ns)
+        now + span + Ticks::from_nanoseconds(self.parameters.write_latency_ns)
     }
 
     /// The device answers a register read at `now`. Gives when the host has the answer. A completion does not
     /// pass posted writes (PCIe 4.0 2.4.1): the host then sees every write that the device made before.
-    pub fn register_answer(&mut self, now: Time) -> Time {
+    pub fn register_answer(&mut self, now: Ticks) -> Ticks {
         let span = self.span(COMPLETION_OVERHEAD_BYTES + 4);
         let left = self.to_host.serve(now, span) + span;
         self.bytes_to_host += COMPLETION_OVERHEAD_BYTES + 4;
-        left + Time::from_nanoseconds(self.parameters.write_latency_ns)
+        left + Ticks::from_nanoseconds(self.parameters.write_latency_ns)
     }
 
     /// Bytes carried so far, to the device and to the host.
@@ -222,12 +230,12 @@ impl Pcie {
     }
 
     /// Time the link was in use so far, to the device and to the host.
-    pub fn busy(&self) -> (Time, Time) {
+    pub fn busy(&self) -> (Ticks, Ticks) {
         (self.to_device.busy(), self.to_host.busy())
     }
 
-    fn span(&self, bytes: u64) -> Time {
-        Time((bytes * self.byte_time) >> BYTE_TIME_SHIFT)
+    fn span(&self, bytes: u64) -> Ticks {
+        Ticks((bytes * self.byte_time) >> BYTE_TIME_SHIFT)
     }
 }
 
@@ -235,18 +243,18 @@ impl Pcie {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
     /// When the first completion is here, and the first bytes with it.
-    pub first: Time,
+    pub first: Ticks,
     /// When all bytes are here.
-    pub done: Time,
+    pub done: Ticks,
 }
 
 /// The two times of a posted write.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
     /// When its last byte has left the device.
-    pub left: Time,
+    pub left: Ticks,
     /// When the host sees it.
-    pub visible: Time,
+    pub visible: Ticks,
 }
 
 #[cfg(test)]
@@ -287,7 +295,7 @@ mod tests {
     #[test]
     fn an_unloaded_read_takes_request_latency_and_completion() {
         let mut link = Pcie::new(&PcieParameters::default());
-        let done = link.read(Time::ZERO, 64);
+        let done = link.read(Ticks::ZERO, 64);
         let nanoseconds = done.nanoseconds();
         // 24 bytes up, 540 ns, 84 bytes down at 28.4 bytes a nanosecond.
         assert!((nanoseconds - (540.0 + 108.0 * 8.0 / 227.4)).abs() < 0.01, "{nanoseconds}");
@@ -298,18 +306,18 @@ mod tests {
     fn tags_limit_the_reads_in_flight() {
         let parameters = PcieParameters { read_tags: 32, ..Default::default() };
         let mut link = Pcie::new(&parameters);
-        let done: Vec<_> = (0..64).map(|_| link.read(Time::ZERO, 64)).collect();
-        assert!(done[31] < Time::from_nanoseconds(660));
-        assert!(done[32] > Time::from_nanoseconds(1_080));
+        let done: Vec<_> = (0..64).map(|_| link.read(Ticks::ZERO, 64)).collect();
+        assert!(done[31] < Ticks::from_nanoseconds(660));
+        assert!(done[32] > Ticks::from_nanoseconds(1_080));
     }
 
     #[test]
     fn a_write_does_not_wait_for_a_read_that_waits_for_a_tag() {
         let mut link = Pcie::new(&PcieParameters { read_tags: 32, ..Default::default() });
-        let last = (0..64).map(|_| link.read(Time::ZERO, 64)).last();
-        assert!(last > Some(Time::from_nanoseconds(1_080)));
+        let last = (0..64).map(|_| link.read(Ticks::ZERO, 64)).last();
+        assert!(last > Some(Ticks::from_nanoseconds(1_080)));
         // 64 requests of 24 bytes are before it.
-        let left = link.write(Time::ZERO, 64).left.nanoseconds();
+        let left = link.write(Ticks::ZERO, 64).left.nanoseconds();
         assert!((left - (64.0 * 24.0 + 88.0) * 8.0 / 227.4).abs() < 0.01, "{left}");
     }
 }

@@ -1,7 +1,7 @@
 //! Commit of packets that a slot protects, and of ESP in particular: everything that can be wrong is found before the
 //! sequence number is taken.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::admin::{Direction, Mode};
 use cryptonic_regs::descriptor::{Security, TransmitControl, TransmitSa};
 use cryptonic_regs::{Status, rows::Value};
@@ -49,7 +49,7 @@ impl Nic {
         packet: &mut Packet,
         pending: &Pending,
         control: TransmitControl,
-        committed_at: Time,
+        committed_at: Ticks,
         intent: Intent,
     ) -> Result<Committed, Status> {
         let reference = TransmitSa::of_bits(pending.words[2]);
@@ -76,7 +76,7 @@ impl Nic {
         packet: &mut Packet,
         reference: TransmitSa,
         control: TransmitControl,
-        committed_at: Time,
+        committed_at: Ticks,
         intent: Intent,
     ) -> Result<Committed, Status> {
         let sa = self.sa_table.usable(reference.index(), reference.generation()).ok_or(Status::StaleSa)?;
@@ -120,7 +120,8 @@ impl Nic {
         }
         // Committed: from here on the number is used up.
         sa.sequence = sequence;
-        let causes = sa.lifetime.count(clear_bytes, last - sequence, self.now);
+        let now_picoseconds = self.epoch_picoseconds.wrapping_add(self.now.picoseconds());
+        let causes = sa.lifetime.count(clear_bytes, last - sequence, now_picoseconds);
         self.transmit.identification = identification;
         geometry.seal(&sa.key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
         esp_transform::finish_outer_checksum(packet.frame_mut(), esp).map_err(|_| Status::TooLong)?;

@@ -1,8 +1,8 @@
 //! Commit of PSP packets, with the key in a slot or in the descriptor: everything that can be wrong is found before the IV
 //! is taken.
 
+use crate::Ticks;
 use cryptonic_crypto::Cipher;
-use cryptonic_pci::Time;
 use cryptonic_regs::admin::Mode;
 use cryptonic_regs::descriptor::{SourcePortPolicy, TransmitControl, TransmitPsp, TransmitSa};
 use cryptonic_regs::{Status, rows::Value};
@@ -52,7 +52,7 @@ impl Nic {
         packet: &mut Packet,
         reference: TransmitSa,
         control: TransmitControl,
-        committed_at: Time,
+        committed_at: Ticks,
         intent: Intent,
     ) -> Result<Committed, Status> {
         let sa = self.sa_table.usable(reference.index(), reference.generation()).ok_or(Status::StaleSa)?;
@@ -63,7 +63,8 @@ impl Nic {
         if !sa.lifetime.permits() {
             return Err(Status::HardLimit);
         }
-        let Some(iv) = self.keys.peek_iv(committed_at) else {
+        let Some(iv) = self.keys.peek_iv(self.epoch_picoseconds.wrapping_add(committed_at.picoseconds()))
+        else {
             sa.lifetime.refused += 1;
             return Err(Status::SequenceExhausted);
         };
@@ -98,7 +99,8 @@ impl Nic {
         // Committed: from here on the IV is used up.
         self.keys.use_iv(order.iv);
         sa.sequence = order.iv;
-        let causes = sa.lifetime.count(clear_bytes, u64::MAX, self.now);
+        let now_picoseconds = self.epoch_picoseconds.wrapping_add(self.now.picoseconds());
+        let causes = sa.lifetime.count(clear_bytes, u64::MAX, now_picoseconds);
         self.transmit.identification = identification;
         geometry.seal(&sa.key, packet.frame_mut()).map_err(|_| Status::TooLong)?;
         if !causes.is_empty() {
@@ -120,7 +122,7 @@ impl Nic {
         packet: &mut Packet,
         pending: &Pending,
         control: TransmitControl,
-        committed_at: Time,
+        committed_at: Ticks,
         intent: Intent,
     ) -> Result<Committed, Status> {
         let words = TransmitPsp::of_bits(pending.words[2]);
@@ -161,7 +163,10 @@ impl Nic {
                 .ok_or(Status::BadDescriptor)?,
             fixed_port: words.source_port(),
             preformatted: control.psp_preformatted(),
-            iv: self.keys.peek_iv(committed_at).ok_or(Status::SequenceExhausted)?,
+            iv: self
+                .keys
+                .peek_iv(self.epoch_picoseconds.wrapping_add(committed_at.picoseconds()))
+                .ok_or(Status::SequenceExhausted)?,
             udp_port: self.psp_control.udp_port(),
             flow_key: self.flow_key,
         };

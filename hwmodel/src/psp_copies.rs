@@ -18,7 +18,7 @@
 //! counted, its packet is. What is refused before its bytes were read from host memory cannot be captured, nor a frame
 //! to be cut that is longer than the largest frame, nor one of a slot that is gone: nothing says that it was of PSP.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::completion::ReceivedProtocol;
 use cryptonic_regs::descriptor::{TransmitControl, TransmitPsp, TransmitSa};
 use cryptonic_regs::psp_policy::{PspCapture, PspSampling};
@@ -38,8 +38,8 @@ use crate::sa_parameters::Form;
 pub(crate) struct PspCopies {
     capture: PspCapture,
     sampling: PspSampling,
-    captured_at: Option<Time>,
-    sampled_at: Option<Time>,
+    captured_at_picoseconds: Option<u64>,
+    sampled_at_picoseconds: Option<u64>,
     /// A frame as it was on the wire, while it is opened in place. The hardware has it in the receive buffer anyway.
     kept: Vec<u8>,
 }
@@ -57,7 +57,7 @@ impl PspCopies {
             .with_receive(written.receive())
             .with_transmit(written.transmit())
             .with_interval_us(written.interval_us());
-        self.captured_at = None;
+        self.captured_at_picoseconds = None;
     }
 
     /// The register of samples.
@@ -72,13 +72,13 @@ impl PspCopies {
             .with_enable(written.enable())
             .with_drop(written.drop())
             .with_interval_us(written.interval_us());
-        self.sampled_at = None;
+        self.sampled_at_picoseconds = None;
     }
 
     /// Keeps a frame that is about to be opened, if it would be captured. Most are not: then there is nothing to pay.
     #[inline]
-    pub(crate) fn keep(&mut self, frame: &[u8], now: Time) -> bool {
-        let due = self.receive_due(now);
+    pub(crate) fn keep(&mut self, frame: &[u8], now_picoseconds: u64) -> bool {
+        let due = self.receive_due(now_picoseconds);
         if due {
             self.kept.clear();
             self.kept.extend_from_slice(frame);
@@ -94,16 +94,19 @@ impl PspCopies {
     }
 
     #[inline]
-    fn receive_due(&self, now: Time) -> bool {
-        self.capture.receive() && is_over(self.captured_at, self.capture.interval_us(), now)
+    fn receive_due(&self, now_picoseconds: u64) -> bool {
+        self.capture.receive()
+            && is_over(self.captured_at_picoseconds, self.capture.interval_us(), now_picoseconds)
     }
 
-    fn transmit_due(&self, now: Time) -> bool {
-        self.capture.transmit() && is_over(self.captured_at, self.capture.interval_us(), now)
+    fn transmit_due(&self, now_picoseconds: u64) -> bool {
+        self.capture.transmit()
+            && is_over(self.captured_at_picoseconds, self.capture.interval_us(), now_picoseconds)
     }
 
-    fn sample_due(&self, now: Time) -> bool {
-        self.sampling.enable() && is_over(self.sampled_at, self.sampling.interval_us(), now)
+    fn sample_due(&self, now_picoseconds: u64) -> bool {
+        self.sampling.enable()
+            && is_over(self.sampled_at_picoseconds, self.sampling.interval_us(), now_picoseconds)
     }
 }
 
@@ -111,7 +114,7 @@ impl Nic {
     /// Marks a received PSP packet that has failed before the lanes for the queue of captures, if one is due. It goes on in
     /// the order of its arrival.
     pub(crate) fn mark_for_capture(&mut self, packet: &mut Packet, status: Status) -> bool {
-        let due = self.psp_copies.receive_due(self.now);
+        let due = self.psp_copies.receive_due(self.now_picoseconds());
         if due {
             packet.status = status;
             packet.purpose = Purpose::Capture;
@@ -126,7 +129,7 @@ impl Nic {
     /// A received PSP packet that failed is at commit: it is captured if it is marked for it and none went meanwhile, or
     /// dropped.
     pub(crate) fn capture_or_drop(&mut self, mut packet: Box<Packet>, status: Status, pool: &mut PacketPool) {
-        if packet.purpose != Purpose::Capture || !self.psp_copies.receive_due(self.now) {
+        if packet.purpose != Purpose::Capture || !self.psp_copies.receive_due(self.now_picoseconds()) {
             packet.purpose = Purpose::Delivery;
             self.drop_received(packet, status, pool);
             return;
@@ -138,7 +141,7 @@ impl Nic {
     /// Captures a frame of PSP that was refused on transmit, if one is due.
     pub(crate) fn capture_refused(&mut self, pending: &Pending, status: Status, pool: &mut PacketPool) {
         let bytes = u64::from(pending.bytes);
-        if !self.psp_copies.transmit_due(self.now)
+        if !self.psp_copies.transmit_due(self.now_picoseconds())
             || status == Status::Ok
             || bytes > self.parameters.capacity.frame_bytes
             || self.receive.buffer.take(self.now, bytes).is_err()
@@ -162,7 +165,7 @@ impl Nic {
 
     /// A copy of an opened packet with the S bit, if one is due and the receive buffer has room for it.
     pub(crate) fn sample(&mut self, packet: &Packet, pool: &mut PacketPool) -> Option<Box<Packet>> {
-        if !self.psp_copies.sample_due(self.now)
+        if !self.psp_copies.sample_due(self.now_picoseconds())
             || self.receive.buffer.take(self.now, packet.bytes()).is_err()
         {
             return None;
@@ -175,7 +178,7 @@ impl Nic {
         copy.status = packet.status;
         copy.protocol = packet.protocol;
         copy.arrived_at = packet.arrived_at;
-        copy.accepted_at = Time::ZERO;
+        copy.accepted_at = Ticks::ZERO;
         copy.received = Received { queue: self.psp_copies.sampling.queue().into(), ..packet.received };
         Some(copy)
     }
@@ -183,16 +186,16 @@ impl Nic {
     /// A sample goes to its queue.
     pub(crate) fn deliver_sample(&mut self, copy: Box<Packet>, pool: &mut PacketPool) {
         if self.deliver_beside(copy, pool) {
-            self.psp_copies.sampled_at = Some(self.now);
+            self.psp_copies.sampled_at_picoseconds = Some(self.now_picoseconds());
         }
     }
 
     fn capture(&mut self, mut packet: Box<Packet>, pool: &mut PacketPool) {
         packet.received.queue = self.psp_copies.capture.queue().into();
         // How long it took from a doorbell says nothing of traffic.
-        packet.accepted_at = Time::ZERO;
+        packet.accepted_at = Ticks::ZERO;
         if self.deliver_beside(packet, pool) {
-            self.psp_copies.captured_at = Some(self.now);
+            self.psp_copies.captured_at_picoseconds = Some(self.now_picoseconds());
         }
     }
 
@@ -245,6 +248,6 @@ fn note_header(packet: &mut Packet) {
 
 /// Whether it is long enough since the last one.
 #[inline]
-fn is_over(last: Option<Time>, interval_us: u16, now: Time) -> bool {
-    last.is_none_or(|last| now >= last + Time::from_microseconds(interval_us.into()))
+fn is_over(last_picoseconds: Option<u64>, interval_us: u16, now_picoseconds: u64) -> bool {
+    last_picoseconds.is_none_or(|last| now_picoseconds >= last + u64::from(interval_us) * 1_000_000)
 }

@@ -10,7 +10,7 @@
 //! A write of the window's first word begins a push, so that what an earlier one left behind is never taken for part
 //! of it. A window is wiped when its push ends: it may have brought a key.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::descriptor::TransmitExtent;
 use cryptonic_regs::doorbell::{PUSH_WINDOW_BYTES, PUSH_WINDOWS};
 use zeroize::{Zeroize, Zeroizing};
@@ -31,12 +31,17 @@ pub struct PushWindow {
     /// Which halves of words were written since the push began, one bit each.
     filled: u32,
     /// When the host issued the first store of the push.
-    issued_at: Time,
+    issued_at: Ticks,
 }
 
 impl PushWindow {
+    /// Times begin anew, `by` later.
+    pub(crate) fn begin_anew(&mut self, by: Ticks) {
+        self.issued_at = self.issued_at.earlier_by(by);
+    }
+
     /// Takes the 32 bits of half word `half`.
-    fn write(&mut self, half: u32, value: u32, issued_at: Time) {
+    fn write(&mut self, half: u32, value: u32, issued_at: Ticks) {
         if half == 0 {
             self.wipe();
         }
@@ -82,7 +87,14 @@ pub fn window_at(offset_in_page: u32) -> Option<(usize, u32)> {
 
 impl Nic {
     /// A store of 32 bits into a window of a queue pair that is on.
-    pub(crate) fn push_write(&mut self, queue: u16, window: usize, within: u32, value: u32, issued_at: Time) {
+    pub(crate) fn push_write(
+        &mut self,
+        queue: u16,
+        window: usize,
+        within: u32,
+        value: u32,
+        issued_at: Ticks,
+    ) {
         let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
         let Some(target) = pair.windows.get_mut(window) else { return };
         let stride = pair.transmit.stride;
@@ -156,7 +168,7 @@ mod tests {
         ] {
             let mut window = PushWindow::default();
             for half in halves {
-                window.write(half, half, Time::ZERO);
+                window.write(half, half, Ticks::ZERO);
             }
             assert_eq!(window.complete(bytes), complete, "{name}");
         }
@@ -165,10 +177,10 @@ mod tests {
     #[test]
     fn the_extent_word_is_known_when_both_its_halves_were_written() {
         let mut window = PushWindow::default();
-        window.write(6, 0x40, Time(7));
+        window.write(6, 0x40, Ticks(7));
         assert_eq!(window.extent(), None);
-        window.write(7, 5, Time(8));
+        window.write(7, 5, Ticks(8));
         assert_eq!(window.extent().map(TransmitExtent::into_bits), Some(5 << 32 | 0x40));
-        assert_eq!(window.issued_at, Time(7), "the push began with its first store");
+        assert_eq!(window.issued_at, Ticks(7), "the push began with its first store");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::Status;
 use cryptonic_regs::bar0::{CompletionCoalescing, InterruptModeration, QueueControl, QueueStatus};
 use cryptonic_regs::descriptor::{RECEIVE_STRIDE_BYTES, ReceiveDescriptor, TRANSMIT_STRIDES_LOG2};
@@ -116,7 +116,7 @@ pub struct QueuePair {
     /// The frame whose last descriptor is not here yet.
     pub assembly: Option<Assembly>,
     /// When the last frame given to gathering reaches commit: frames of a queue pair keep their order.
-    pub gathered_until: Time,
+    pub gathered_until: Ticks,
     /// The two push windows.
     pub windows: [PushWindow; 2],
     /// Receive ring.
@@ -149,9 +149,9 @@ pub struct Announced {
     /// Producer index behind them.
     pub producer: u32,
     /// When it was accepted.
-    pub accepted_at: Time,
+    pub accepted_at: Ticks,
     /// When the host issued it.
-    pub issued_at: Time,
+    pub issued_at: Ticks,
 }
 
 /// A frame of which some descriptors are here.
@@ -170,7 +170,7 @@ pub struct Waiting {
     /// How many there are.
     pub count: u32,
     /// When the first of them came.
-    pub since: Time,
+    pub since: Ticks,
     /// A timer is under way; it looks again if the first has come later than when it was set.
     pub timer: bool,
 }
@@ -180,6 +180,21 @@ const TRANSMIT_COMPLETION_BYTES: u32 = 32;
 const RECEIVE_COMPLETION_BYTES: u32 = 64;
 
 impl QueuePair {
+    /// Times begin anew, `by` later.
+    pub fn begin_anew(&mut self, by: Ticks) {
+        let frame = self.assembly.as_mut().map(|assembly| &mut assembly.frame);
+        let of_frame = frame.into_iter().flat_map(|frame| [&mut frame.accepted_at, &mut frame.issued_at]);
+        let of_doorbells = self
+            .doorbells
+            .iter_mut()
+            .flat_map(|announced| [&mut announced.accepted_at, &mut announced.issued_at]);
+        let own = [&mut self.gathered_until, &mut self.interrupt.since, &mut self.hold.since];
+        for time in of_frame.chain(of_doorbells).chain(own) {
+            *time = time.earlier_by(by);
+        }
+        self.windows.iter_mut().for_each(|window| window.begin_anew(by));
+    }
+
     /// Turns the pair on with what its registers say.
     pub fn enable(&mut self, ring_slots_log2_max: u8) -> Result<(), Status> {
         let control = self.control;

@@ -3,7 +3,7 @@
 //! Bytes are opened here, in the NIC's own buffer; whether they count is decided at commit, and nothing
 //! reaches host memory before.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::Status;
 use cryptonic_regs::completion::ReceivedProtocol;
 use cryptonic_wire::packet::Expected;
@@ -28,7 +28,7 @@ use crate::sa_parameters::Form;
 /// A packet on its way through the lanes.
 struct Opening {
     /// When it is ready for a lane.
-    ready: Time,
+    ready: Ticks,
     /// For how many blocks it takes one.
     blocks: u64,
 }
@@ -56,7 +56,7 @@ impl Nic {
 
         let parsed_at = self.parse_time(packet.bytes());
         if let Some(unit) = &mut self.receive.in_place {
-            unit.arrive(packet.frame(), self.now.0.div_ceil(self.cycle.0));
+            unit.arrive(packet.frame(), self.cycles_before_epoch + self.now.0.div_ceil(self.cycle.0));
         }
         self.events.parsed.push(parsed_at, InParser { packet, expected: self.receive.expected });
     }
@@ -70,7 +70,11 @@ impl Nic {
                 let parsed = parsed.as_ref().map_err(|malformed| rx_parse::verdict(*malformed));
                 self.judge_parsed(packet, parsed, pool);
             }
-            Some(unit) => match unit.answer(self.now.0 / self.cycle.0, packet.frame(), &expected) {
+            Some(unit) => match unit.answer(
+                self.cycles_before_epoch + self.now.0 / self.cycle.0,
+                packet.frame(),
+                &expected,
+            ) {
                 Answer::Result(parsed) => {
                     self.judge_parsed(packet, parsed.as_ref().map_err(|status| *status), pool);
                 }
@@ -157,7 +161,7 @@ impl Nic {
     }
 
     /// A packet that has left the reorder buffer goes to commit.
-    fn commit_later(&mut self, packet: Box<Packet>, left_lanes: Time) {
+    fn commit_later(&mut self, packet: Box<Packet>, left_lanes: Ticks) {
         let interval = self.cycle.times(self.parameters.pipeline.commit_interval_cycles);
         let commit_at = self.receive.commit.serve(left_lanes, interval) + interval;
         let Received { sa_index, sa_generation, .. } = packet.received;
@@ -175,7 +179,7 @@ impl Nic {
         mut packet: Box<Packet>,
         status: Status,
         of_psp: bool,
-        judged_at: Time,
+        judged_at: Ticks,
         pool: &mut PacketPool,
     ) {
         if of_psp && self.mark_for_capture(&mut packet, status) {
@@ -188,16 +192,21 @@ impl Nic {
 
     /// When lookup has taken the parser's result of a packet that is here now. The packet is in the receive buffer
     /// whole, so its beats come one a cycle, and lookup takes a result a cycle.
-    fn parse_time(&mut self, bytes: u64) -> Time {
-        let first_beat = self.now.0.div_ceil(self.cycle.0);
+    fn parse_time(&mut self, bytes: u64) -> Ticks {
+        let first_beat = self.cycles_before_epoch + self.now.0.div_ceil(self.cycle.0);
         let beats = bytes.div_ceil(self.parameters.pipeline.bus_bytes).max(1);
         let passage = self.receive.parse.pass(Arrival { first_beat, latest_skew: first_beat, beats });
         self.receive.parse.take(passage.result);
         self.receive.parse_busy += self.cycle.times(beats);
-        self.cycle.times(passage.result + 1)
+        self.cycle.times(passage.result + 1 - self.cycles_before_epoch)
     }
 
-    fn open_esp(&mut self, packet: &mut Packet, parsed: &Parsed, looked_up: Time) -> Result<Opening, Status> {
+    fn open_esp(
+        &mut self,
+        packet: &mut Packet,
+        parsed: &Parsed,
+        looked_up: Ticks,
+    ) -> Result<Opening, Status> {
         let in_udp = parsed.udp_offset.is_some();
         let (index, sa) = self.sa_table.lookup(parsed.spi, in_udp, &parsed.plain).ok_or(Status::NoSa)?;
         let Form::Esp(esp) = &sa.form else { return Err(Status::NoSa) };
@@ -222,7 +231,12 @@ impl Nic {
         Ok(Opening { ready, blocks: blocks(&geometry, false) })
     }
 
-    fn open_psp(&mut self, packet: &mut Packet, parsed: &Parsed, looked_up: Time) -> Result<Opening, Status> {
+    fn open_psp(
+        &mut self,
+        packet: &mut Packet,
+        parsed: &Parsed,
+        looked_up: Ticks,
+    ) -> Result<Opening, Status> {
         let (flags, spi) = (parsed.psp_flags, parsed.spi);
         let version = psp::Version::from_code((flags & psp::flag::VERSION) >> psp::flag::VERSION_SHIFT);
         let version = version.ok_or(Status::PspBadVersion)?;
@@ -248,10 +262,11 @@ impl Nic {
             return bad(self, Status::PspNoDeviceKey);
         }
         let (ready, fresh) = self.keys.receive_time(looked_up, version, spi);
+        let now_picoseconds = self.now_picoseconds();
         let key = self.key_schedules.get(cipher, &key).ok_or(Status::PspNoDeviceKey)?;
         packet.protocol = ReceivedProtocol::Psp;
         packet.received.psp_bytes = psp::counted_octets(parsed.security_offset, parsed.plain.l3_end) as u64;
-        let kept = self.psp_copies.keep(packet.frame(), self.now);
+        let kept = self.psp_copies.keep(packet.frame(), now_picoseconds);
         if geometry.open(key, packet.frame_mut()).is_err() {
             packet.status = Status::IcvMismatch;
             if kept {

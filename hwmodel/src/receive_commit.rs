@@ -84,8 +84,9 @@ impl Nic {
         let next_header = no_dummy(opened);
         let clear_bytes = next_header.map_or(0, |_| packet.bytes() - l3_offset as u64);
         let sequence_left = last_sequence(esp) - sa.window.top();
+        let now_picoseconds = self.epoch_picoseconds.wrapping_add(self.now.picoseconds());
         // The key opened it and the window took it: it counts, whatever it turns out to be.
-        let causes = sa.lifetime.count(clear_bytes, sequence_left, self.now);
+        let causes = sa.lifetime.count(clear_bytes, sequence_left, now_picoseconds);
         let verdict = next_header.and_then(|next_header| selected(sa, packet, next_header));
         if !causes.is_empty() {
             self.raise_slot_events(sa_index, causes);

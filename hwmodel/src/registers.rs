@@ -1,6 +1,6 @@
 //! The register file: BAR0, the doorbells of BAR2, the MSI-X table of BAR4.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_pci::host::Bar;
 use cryptonic_regs::bar0::{self, DescriptorCapability, QueueControl};
 use cryptonic_regs::rows::Value;
@@ -79,7 +79,7 @@ impl Nic {
     }
 
     /// 32 bits of a register write that the host issued at `issued_at`.
-    pub(crate) fn register_write(&mut self, bar: Bar, offset: u32, value: u32, issued_at: Time) {
+    pub(crate) fn register_write(&mut self, bar: Bar, offset: u32, value: u32, issued_at: Ticks) {
         match bar {
             Bar::Bar0 => self.bar0_write(offset, value),
             Bar::Bar2 => self.page_write(offset, value, issued_at),
@@ -98,7 +98,7 @@ impl Nic {
         }
         Some(match offset {
             _ if offset == bar0::SERIAL.offset => self.serial,
-            _ if offset == bar0::TIME_PICOSECONDS.offset => self.now.picoseconds(),
+            _ if offset == bar0::TIME_PICOSECONDS.offset => self.now_picoseconds(),
             // 02: locally administered; then the serial number.
             _ if offset == bar0::MAC_ADDRESS.offset => (self.serial & 0xff_ffff).swap_bytes() >> 16 | 0x02,
             _ if offset == bar0::ADMIN_COMMAND_BASE.offset => self.management.ring.base,
@@ -345,7 +345,7 @@ impl Nic {
     }
 
     /// A write to the page of a queue pair.
-    fn page_write(&mut self, offset: u32, value: u32, issued_at: Time) {
+    fn page_write(&mut self, offset: u32, value: u32, issued_at: Ticks) {
         let queue = (offset / doorbell::DOORBELL_PAGE_BYTES) as u16;
         if self.queue_epoch(queue).is_none() {
             return;
@@ -361,7 +361,7 @@ impl Nic {
     }
 
     /// A doorbell of a queue pair that is on, by its offset in the page.
-    pub(crate) fn doorbell(&mut self, queue: u16, at: u32, value: u32, issued_at: Time) {
+    pub(crate) fn doorbell(&mut self, queue: u16, at: u32, value: u32, issued_at: Ticks) {
         let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
         match at {
             _ if at == doorbell::TRANSMIT_DOORBELL.offset => {
@@ -390,7 +390,7 @@ impl Nic {
     }
 
     /// The host says how far it has filled a transmit ring that is on.
-    pub(crate) fn transmit_doorbell(&mut self, queue: u16, producer: u32, issued_at: Time) {
+    pub(crate) fn transmit_doorbell(&mut self, queue: u16, producer: u32, issued_at: Ticks) {
         let accepted_at = self.now;
         let Some(pair) = self.queues.get_mut(usize::from(queue)) else { return };
         match pair.transmit.doorbell(producer) {

@@ -4,7 +4,6 @@
 //! would begin at or past byte N does not, so that at most one packet reaches over. Comparisons are `>=`, never `==`.
 //! Counters stop at their end instead of coming round.
 
-use cryptonic_pci::Time;
 use cryptonic_regs::admin::{LifetimeKind, SaParameters, SaSticky};
 use cryptonic_regs::events::{EventCause, ICV_8_PACKETS, ICV_FAILURES_IN_A_ROW, SEQUENCE_MARGIN};
 
@@ -77,11 +76,11 @@ pub struct Lifetime {
     /// Bytes of their IP packets in clear.
     pub bytes: u64,
     /// Device time of the install.
-    pub installed: Time,
+    pub installed_picoseconds: u64,
     /// Device time of the first packet counted.
-    pub first_use: Option<Time>,
+    pub first_use_picoseconds: Option<u64>,
     /// Device time of the last packet counted.
-    pub last_use: Option<Time>,
+    pub last_use_picoseconds: Option<u64>,
     /// Packets refused by a hard limit or for want of a sequence number.
     pub refused: u64,
     /// In: sequence numbers received before.
@@ -125,9 +124,9 @@ impl Lifetime {
             hard,
             packets: public.packets,
             bytes: public.bytes,
-            installed: Time::ZERO,
-            first_use: None,
-            last_use: None,
+            installed_picoseconds: 0,
+            first_use_picoseconds: None,
+            last_use_picoseconds: None,
             refused: 0,
             replay_duplicates: 0,
             replay_below_window: 0,
@@ -157,11 +156,11 @@ impl Lifetime {
 
     /// Counts a packet that passes and gives the causes that are new with it. `sequence_left` numbers are left behind it.
     #[inline]
-    pub fn count(&mut self, bytes: u64, sequence_left: u64, now: Time) -> Causes {
+    pub fn count(&mut self, bytes: u64, sequence_left: u64, now_picoseconds: u64) -> Causes {
         self.packets = self.packets.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.first_use.get_or_insert(now);
-        self.last_use = Some(now);
+        self.first_use_picoseconds.get_or_insert(now_picoseconds);
+        self.last_use_picoseconds = Some(now_picoseconds);
         self.icv_failures_in_a_row = 0;
         if self.unlimited() && sequence_left > SEQUENCE_MARGIN && self.icv_8_left.is_none() {
             return Causes::NONE;

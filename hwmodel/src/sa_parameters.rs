@@ -1,8 +1,8 @@
 //! From the words of `sa_install` to an SA. Firmware judged the public ones; what it never sees, and what would make the
 //! stages behind do what the words do not say, is judged here.
 
+use crate::Ticks;
 use cryptonic_crypto::{Cipher, GcmKey};
-use cryptonic_pci::Time;
 use cryptonic_regs::admin::{self, Direction, Mode, SaParameters, SaProtocol};
 use cryptonic_regs::descriptor::SourcePortPolicy;
 use cryptonic_wire::aead::IcvLength;
@@ -93,7 +93,7 @@ pub fn sa_of_parameters(public: &SaParameters, secret: &[u64; SECRET_WORDS]) -> 
         lifetime: Lifetime::of_parameters(public)?,
         staged: None,
         draining: false,
-        busy_until: Time::ZERO,
+        busy_until: Ticks::ZERO,
     })
 }
 

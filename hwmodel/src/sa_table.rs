@@ -8,8 +8,8 @@
 //! Beside the slots stands a table of the selectors of those inbound SAs that refuse packets in clear. It is small,
 //! because all of it is compared at once.
 
+use crate::Ticks;
 use cryptonic_crypto::GcmKey;
-use cryptonic_pci::Time;
 use cryptonic_regs::admin::{Direction, LifetimeKind, Mode, SaParameters};
 use cryptonic_regs::events::{EventCause, SlotState};
 use cryptonic_wire::Plain;
@@ -80,7 +80,7 @@ pub struct Sa {
     /// It is being deleted: no packet may begin to use it.
     pub draining: bool,
     /// When the last packet that uses it leaves the last stage that does.
-    pub busy_until: Time,
+    pub busy_until: Ticks,
 }
 
 impl Sa {
@@ -234,6 +234,13 @@ impl SaTable {
         })
     }
 
+    /// Times begin anew, `by` later.
+    pub fn begin_anew(&mut self, by: Ticks) {
+        for sa in self.slots.iter_mut().flatten() {
+            sa.busy_until = sa.busy_until.earlier_by(by);
+        }
+    }
+
     /// Puts an SA into a free slot, where it is staged, and gives its generation. `public` are its parameters but for the
     /// secret words.
     pub fn install(
@@ -241,7 +248,7 @@ impl SaTable {
         index: u32,
         public: &SaParameters,
         secret: &[u64; SECRET_WORDS],
-        now: Time,
+        now_picoseconds: u64,
     ) -> Result<u32, InstallError> {
         if u64::from(public.options.tfc_bytes()) > self.padded_bytes_max {
             return Err(InstallError::BadArgument);
@@ -253,7 +260,7 @@ impl SaTable {
             return Err(InstallError::WrongState);
         }
         sa.lifetime.kind = kind;
-        sa.lifetime.installed = now;
+        sa.lifetime.installed_picoseconds = now_picoseconds;
         if sa.direction == Direction::In && self.has_inbound(sa.spi, sa.destination) {
             return Err(InstallError::Duplicate);
         }
@@ -317,7 +324,7 @@ impl SaTable {
     }
 
     /// Lets no further packet use the slot, and says when the last one is done with it.
-    pub fn drain(&mut self, index: u32) -> Option<Time> {
+    pub fn drain(&mut self, index: u32) -> Option<Ticks> {
         let sa = self.slots.get_mut(index as usize)?.as_deref_mut()?;
         sa.draining = true;
         Some(sa.busy_until)

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_pci::host::Bar;
 use cryptonic_regs::doorbell::{DOORBELL_PAGE_BYTES, INTERRUPT_ARM, RECEIVE_DOORBELL, TRANSMIT_DOORBELL};
 use cryptonic_regs::shadow_doorbells::{
@@ -165,7 +165,7 @@ impl Nic {
 
     /// Looks at the counts of every queue pair. What is new takes effect as a doorbell's write would that arrives at `at`.
     /// Says whether something was.
-    pub(crate) fn look_at_shadow(&mut self, at: Time) -> bool {
+    pub(crate) fn look_at_shadow(&mut self, at: Ticks) -> bool {
         if !self.shadow.on() {
             return false;
         }
@@ -176,7 +176,7 @@ impl Nic {
         news
     }
 
-    fn look_at_counts(&mut self, queue: u16, at: Time) -> bool {
+    fn look_at_counts(&mut self, queue: u16, at: Ticks) -> bool {
         let Some(counts) = self.counts(queue) else { return false };
         let Some(pair) = self.queues.get_mut(usize::from(queue)).filter(|pair| pair.running()) else {
             return true; // Its element is out of reach.
@@ -256,7 +256,7 @@ impl Nic {
     }
 
     /// A count that was found in memory takes effect, if the pair was not turned off since.
-    pub(crate) fn shadow_count(&mut self, offset: u32, count: u32, epoch: u32, issued_at: Time) {
+    pub(crate) fn shadow_count(&mut self, offset: u32, count: u32, epoch: u32, issued_at: Ticks) {
         let queue = (offset / DOORBELL_PAGE_BYTES) as u16;
         if self.queue_epoch(queue) != Some(epoch) {
             return;

@@ -114,7 +114,13 @@ impl Nic {
         let frame = self.pcie.write(self.now, packet.bytes());
         self.receive.buffer.release(frame.left, packet.buffer_bytes);
         self.count_placed(&packet);
-        let words = completion_words(&packet, &buffer, packet.bytes() as u16, phase);
+        let words = completion_words(
+            &packet,
+            &buffer,
+            packet.bytes() as u16,
+            phase,
+            self.picoseconds(packet.arrived_at),
+        );
         packet.landing = Landing { buffer: buffer.address, completion, words };
         self.complete(queue, HostWrite::Receive { queue, epoch, packet }, 1);
         self.fetch_receive(queue);
@@ -122,6 +128,7 @@ impl Nic {
 
     fn place_scattered(&mut self, packet: Box<Packet>, count: usize, pool: &mut PacketPool) {
         let queue = packet.received.queue;
+        let arrived_picoseconds = self.picoseconds(packet.arrived_at);
         let pair = &mut self.queues[usize::from(queue)];
         let epoch = pair.epoch;
         let place = self.receive.scattered.take();
@@ -133,7 +140,7 @@ impl Nic {
             left -= u64::from(bytes);
             let (completion, phase) = pair.receive_completions.next();
             let words = if left == 0 {
-                completion_words(&packet, &buffer, bytes, phase)
+                completion_words(&packet, &buffer, bytes, phase, arrived_picoseconds)
             } else {
                 part_words(&packet, &buffer, bytes, phase)
             };
@@ -224,14 +231,20 @@ fn fit(pair: &QueuePair, frame_bytes: u64, chain: usize) -> Fit {
 
 /// The completion of the last buffer of a frame, which says all that is known.
 #[inline(always)]
-fn completion_words(packet: &Packet, buffer: &ReceiveDescriptor, bytes: u16, phase: bool) -> [u64; 8] {
+fn completion_words(
+    packet: &Packet,
+    buffer: &ReceiveDescriptor,
+    bytes: u16,
+    phase: bool,
+    arrived_picoseconds: u64,
+) -> [u64; 8] {
     let received = &packet.received;
     ReceiveCompletion {
         completed: completed(buffer, bytes).with_sa_index(received.sa_index),
         security: ReceiveSecurity::new().with_spi(received.spi).with_cookie(received.cookie),
         sequence: received.sequence,
         iv: received.iv,
-        time_picoseconds: packet.arrived_at.picoseconds(),
+        time_picoseconds: arrived_picoseconds,
         steering: ReceiveSteering::new()
             .with_hash(received.hash)
             .with_hash_kind(received.hash_kind)

@@ -4,7 +4,7 @@
 
 use std::hash::Hasher;
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::completion::{TransmitCompleted, TransmitCompletion, TransmitCompletionEnd};
 use cryptonic_regs::descriptor::{Security, TransmitControl, TransmitSa};
 use cryptonic_regs::{Status, rows::Value};
@@ -23,14 +23,14 @@ pub(crate) struct Committed {
     /// For how many blocks it takes a lane; `None` for a clear packet.
     pub(crate) blocks: Option<u64>,
     /// When the key is at hand.
-    pub(crate) key_ready: Time,
+    pub(crate) key_ready: Ticks,
     pub(crate) sequence: u64,
     pub(crate) sa_index: u32,
 }
 
 impl Committed {
     /// What a packet gets that takes no key.
-    pub(crate) fn nothing(at: Time) -> Self {
+    pub(crate) fn nothing(at: Ticks) -> Self {
         Committed { blocks: None, key_ready: at, sequence: 0, sa_index: 0 }
     }
 }
@@ -46,9 +46,9 @@ pub(crate) enum Intent {
 
 /// When a packet leaves the lanes, the buffer, and for the line.
 pub(crate) struct Departure {
-    pub(crate) left_lanes: Time,
-    pub(crate) left: Time,
-    pub(crate) on_line: Time,
+    pub(crate) left_lanes: Ticks,
+    pub(crate) left: Ticks,
+    pub(crate) on_line: Ticks,
 }
 
 impl Nic {
@@ -94,7 +94,7 @@ impl Nic {
     }
 
     /// The next turn of the serial stage: when a packet that takes it has passed.
-    pub(crate) fn commit_slot(&mut self) -> Time {
+    pub(crate) fn commit_slot(&mut self) -> Ticks {
         let interval = self.cycle.times(self.parameters.pipeline.commit_interval_cycles);
         self.transmit.commit.serve(self.now, interval) + interval
     }
@@ -153,7 +153,7 @@ impl Nic {
         packet: &mut Packet,
         pending: &Pending,
         control: TransmitControl,
-        committed_at: Time,
+        committed_at: Ticks,
         intent: Intent,
     ) -> Result<Committed, Status> {
         match Security::of_number(u32::from(control.security())) {
@@ -177,7 +177,7 @@ impl Nic {
         pending: &Pending,
         control: TransmitControl,
         committed: &Committed,
-        committed_at: Time,
+        committed_at: Ticks,
     ) -> Departure {
         let stage = self.cycle.times(self.parameters.pipeline.stage_latency_cycles);
         let ready = (committed_at + stage).max(committed.key_ready);
@@ -214,7 +214,7 @@ impl Nic {
         pending: &Pending,
         status: Status,
         committed: &Committed,
-        at: Time,
+        at: Ticks,
     ) {
         let pair = &mut self.queues[usize::from(pending.queue)];
         pair.transmit.consumer = pair.transmit.consumer.wrapping_add(pending.descriptors.into());
@@ -232,7 +232,7 @@ impl Nic {
                 .with_tag_generation(pending.last.tag_generation())
                 .with_sa_index(committed.sa_index),
             sequence: committed.sequence,
-            time_picoseconds: at.picoseconds(),
+            time_picoseconds: self.picoseconds(at),
             end: TransmitCompletionEnd::new().with_status(status.number() as u16),
         };
         self.events.seldom.change(|queues| {

@@ -4,7 +4,7 @@
 //! A frame's fault does not end it: its other descriptors are taken up to the one with `end_of_packet`, so that none
 //! of them is taken for the first of another frame.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::Status;
 use cryptonic_regs::descriptor::{
     Security, TRANSMIT_COOKIE_BYTES, TRANSMIT_KEY_BYTES, TransmitControl, TransmitDescriptor, TransmitExtent,
@@ -204,8 +204,8 @@ impl Nic {
             bytes: extent.total_length(),
             key,
             parts,
-            accepted_at: Time::ZERO,
-            issued_at: Time::ZERO,
+            accepted_at: Ticks::ZERO,
+            issued_at: Ticks::ZERO,
             fault,
             follows_fault: false,
         });

@@ -7,9 +7,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use cryptonic_pci::time::TICKS_PER_PICOSECOND;
 use cryptonic_pci::{Host, Time};
 use cryptonic_regs::Status;
 
+use crate::Ticks;
 use crate::cable::{Arrivals, CableCounters, CableParameters, Disorder};
 use crate::events::{Kind, Moment};
 use crate::host_memory::HostMemory;
@@ -36,7 +38,10 @@ pub(crate) struct Inner {
     next: Vec<Moment>,
     pub(crate) hosts: Vec<HostTime>,
     pool: PacketPool,
-    pub(crate) now: Time,
+    /// Since the epoch, as every time in here.
+    pub(crate) now: Ticks,
+    /// Where those begin: see [`Inner::begin_anew`].
+    epoch: Time,
     seed: u64,
     latencies: Latencies,
     taps: Vec<Tap>,
@@ -55,14 +60,14 @@ enum Link {
     /// Nothing yet: frames are kept for [`World::take_sent`].
     Open(Vec<Vec<u8>>),
     /// Another NIC.
-    Cable { peer: usize, delay: Time, disorder: Option<Box<Disorder>> },
+    Cable { peer: usize, delay: Ticks, disorder: Option<Box<Disorder>> },
 }
 
 /// Time of one host: until when it is busy, and which interrupts came.
 #[derive(Clone, Default)]
 pub(crate) struct HostTime {
-    pub(crate) busy_until: Time,
-    pub(crate) busy: Time,
+    pub(crate) busy_until: Ticks,
+    pub(crate) busy: Ticks,
     pub(crate) interrupts: Vec<bool>,
 }
 
@@ -75,7 +80,8 @@ impl World {
             next: Vec::new(),
             hosts: Vec::new(),
             pool: PacketPool::default(),
-            now: Time::ZERO,
+            now: Ticks::ZERO,
+            epoch: Time::ZERO,
             seed,
             latencies: Latencies::default(),
             taps: Vec::new(),
@@ -121,7 +127,7 @@ impl World {
     /// the world's seed.
     pub fn connect_through(&self, one: NicId, other: NicId, delay: Time, cable: &CableParameters) {
         let mut inner = self.0.borrow_mut();
-        let delay = delay.max(Time::from_picoseconds(1));
+        let delay = Ticks::from(delay).max(Ticks::from_picoseconds(1));
         for (near, far) in [(one.0, other.0), (other.0, one.0)] {
             let seed = inner.seed.rotate_left(32) ^ near as u64;
             let byte_time = byte_time(&inner.nics[near].parameters.mac);
@@ -170,7 +176,7 @@ impl World {
         inner.pool.grow(frame.len());
         let mut packet = inner.pool.take(frame.len());
         packet.place(frame.len()).copy_from_slice(frame);
-        packet.accepted_at = Time::ZERO;
+        packet.accepted_at = Ticks::ZERO;
         inner.nics[nic.0].events.wire_arrivals.push(now, packet);
         inner.refresh(nic.0);
     }
@@ -212,18 +218,26 @@ impl World {
 
     /// The time.
     pub fn now(&self) -> Time {
-        self.0.borrow().now
+        let inner = self.0.borrow();
+        inner.absolute(inner.now)
+    }
+
+    /// Begins to count time anew, so that 64 bits of ticks do for ever; nobody notices. The world does it itself in time, and tests
+    /// more often. Not while something is under way: whether it did.
+    pub fn begin_epoch(&self) -> bool {
+        self.0.borrow_mut().begin_anew()
     }
 
     /// Does what is due up to `until`, and sets the clock there. A clock that is past it stays.
     pub fn run_until(&self, until: Time) {
-        self.0.borrow_mut().run_until(until);
+        self.0.borrow_mut().run_until_absolute(until);
     }
 
     /// When something is due next, if anything is.
     pub fn next_event(&self) -> Option<Time> {
-        let next = self.0.borrow().next.iter().map(|moment| moment.time()).min();
-        next.filter(|time| *time != Time::NEVER)
+        let inner = self.0.borrow();
+        let next = inner.next.iter().map(|moment| moment.time()).min();
+        next.filter(|time| *time != Ticks::NEVER).map(|time| inner.absolute(time))
     }
 
     /// Takes the interrupts that a NIC sent since the last call, and that no host waited for.
@@ -284,7 +298,7 @@ impl World {
         let inner = self.0.borrow();
         let one = &inner.nics[nic.0];
         let (to_device, to_host) = one.pcie.busy();
-        vec![
+        let busy = [
             ("host", inner.hosts[nic.0].busy),
             ("pcie_to_device", to_device),
             ("pcie_to_host", to_host),
@@ -297,7 +311,8 @@ impl World {
             ("key_derivation", one.keys.busy()),
             ("receive_lanes", one.receive.lanes.busy()),
             ("receive_commit", one.receive.commit.busy()),
-        ]
+        ];
+        busy.map(|(stage, span)| (stage, span.into())).to_vec()
     }
 
     /// What the clocked parser of a NIC did so far, if it has one.
@@ -351,6 +366,15 @@ impl World {
 }
 
 /// What chance in a NIC begins with.
+fn least_common_multiple(one: u64, other: u64) -> u64 {
+    let (mut divisor, mut rest) = (one, other);
+    while rest != 0 {
+        (divisor, rest) = (rest, divisor % rest);
+    }
+    // More than 64 bits: such a world keeps its epoch.
+    (one / divisor.max(1)).saturating_mul(other)
+}
+
 fn nic_seed(world: u64, serial: u64) -> u64 {
     world.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(serial)
 }
@@ -359,10 +383,13 @@ fn nic_seed(world: u64, serial: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Until {
     /// Up to a point in time.
-    Time(Time),
+    Time(Ticks),
     /// Until nothing is under way.
     Idle,
 }
+
+/// An epoch is left behind it when the world is idle. Moments hold 60 bits of ticks, which are 9.7 hours.
+pub(crate) const EPOCH_LASTS: Ticks = Ticks::from_milliseconds(3_600_000);
 
 /// What a frame may grow by on its way out.
 const GROWTH_BYTES: usize = 256;
@@ -435,12 +462,12 @@ impl Inner {
 
     /// A frame of a NIC goes onto its line.
     #[inline]
-    fn onto_line(&mut self, index: usize, packet: Box<Packet>, on_line: Time) {
+    fn onto_line(&mut self, index: usize, packet: Box<Packet>, on_line: Ticks) {
         for tap in self.taps.iter_mut().filter(|tap| tap.nic == index) {
-            (tap.hear)(NicId(index), on_line, packet.frame());
+            (tap.hear)(NicId(index), self.epoch + on_line.into(), packet.frame());
         }
         let (peer, arrival) = if self.nics[index].control.mac_loopback() {
-            (index, on_line + Time::from_picoseconds(1))
+            (index, on_line + Ticks::from_picoseconds(1))
         } else {
             match &mut self.links[index] {
                 Link::Cable { peer, delay, disorder: None } => (*peer, on_line + *delay),
@@ -459,8 +486,8 @@ impl Inner {
 
     /// A frame reaches the line's end at a NIC at some time.
     #[inline(always)]
-    fn arrive(&mut self, peer: usize, packet: Box<Packet>, at: Time) {
-        let latency = Time::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
+    fn arrive(&mut self, peer: usize, packet: Box<Packet>, at: Ticks) {
+        let latency = Ticks::from_nanoseconds(self.nics[peer].parameters.mac.latency_ns);
         let arrivals = &mut self.nics[peer].events.wire_arrivals;
         arrivals.push(at + latency, packet);
         self.next[peer] = self.next[peer].min(arrivals.head());
@@ -482,8 +509,59 @@ impl Inner {
         }
     }
 
+    /// A time since the epoch as one since the beginning.
+    pub(crate) fn absolute(&self, time: Ticks) -> Time {
+        self.epoch + time.into()
+    }
+
+    /// A time since the beginning as one since the epoch.
+    pub(crate) fn since_epoch(&self, time: Time) -> Ticks {
+        if time == Time::NEVER { Ticks::NEVER } else { time.since(self.epoch).into() }
+    }
+
+    /// As [`Inner::run_until`], however far that is.
+    pub(crate) fn run_until_absolute(&mut self, until: Time) {
+        while self.since_epoch(until) > EPOCH_LASTS {
+            let part = self.now + EPOCH_LASTS;
+            self.run_until(part.min(self.since_epoch(until)));
+            if !self.begin_anew() {
+                break;
+            }
+        }
+        let until = self.since_epoch(until);
+        self.run_until(until);
+    }
+
+    /// Moves the epoch to now, so that 64 bits of ticks do. Only a world in which nothing is under way can do that: what is left
+    /// of the past then, such as when a bus was free, is of no more use.
+    ///
+    /// The new epoch is a whole number of picoseconds and of every NIC's cycles away from the old one, so that no edge of a
+    /// clock moves.
+    pub(crate) fn begin_anew(&mut self) -> bool {
+        let steps = self.nics.iter().map(|nic| nic.cycle.0).fold(TICKS_PER_PICOSECOND, least_common_multiple);
+        let by = Ticks(self.now.0 - self.now.0 % steps);
+        if by == Ticks::ZERO || !self.idle() {
+            return false;
+        }
+        self.epoch += by.into();
+        self.now = self.now.earlier_by(by);
+        for (index, nic) in self.nics.iter_mut().enumerate() {
+            nic.begin_anew(by);
+            self.next[index] = nic.events.next();
+        }
+        for host in &mut self.hosts {
+            host.busy_until = host.busy_until.earlier_by(by);
+        }
+        for link in &mut self.links {
+            if let Link::Cable { disorder: Some(disorder), .. } = link {
+                disorder.begin_anew(by);
+            }
+        }
+        true
+    }
+
     /// Does every event up to `until` and sets the clock there.
-    pub(crate) fn run_until(&mut self, until: Time) {
+    pub(crate) fn run_until(&mut self, until: Ticks) {
         self.advance(Until::Time(until), false);
         self.now = self.now.max(until);
     }

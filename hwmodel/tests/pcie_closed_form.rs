@@ -1,9 +1,9 @@
 //! The PCI Express link against the published closed form, and the calendars against the closed form.
 
+use cryptonic_hwmodel::Ticks;
 use cryptonic_hwmodel::parameters::PcieParameters;
 use cryptonic_hwmodel::pcie::Pcie;
 use cryptonic_hwmodel::pcie_closed_form::{DPDK, KERNEL, PublishedNic, SIMPLE, Transaction};
-use cryptonic_pci::Time;
 
 const NICS: [(&str, PublishedNic); 3] = [("simple", SIMPLE), ("kernel", KERNEL), ("DPDK", DPDK)];
 
@@ -105,14 +105,14 @@ fn the_calendars_saturate_at_the_rate_of_the_closed_form() {
 }
 
 /// A transaction that is ready at the beginning. Gives when it is over.
-fn pass(link: &mut Pcie, transaction: Transaction) -> Time {
+fn pass(link: &mut Pcie, transaction: Transaction) -> Ticks {
     match transaction {
-        Transaction::Read(bytes) => link.read(Time::ZERO, bytes),
-        Transaction::Write(bytes) => link.write(Time::ZERO, bytes).visible,
-        Transaction::RegisterWrite => link.register_write(Time::ZERO, 4),
+        Transaction::Read(bytes) => link.read(Ticks::ZERO, bytes),
+        Transaction::Write(bytes) => link.write(Ticks::ZERO, bytes).visible,
+        Transaction::RegisterWrite => link.register_write(Ticks::ZERO, 4),
         Transaction::RegisterRead => {
-            let _ = link.register_read(Time::ZERO);
-            link.register_answer(Time::ZERO)
+            let _ = link.register_read(Ticks::ZERO);
+            link.register_answer(Ticks::ZERO)
         }
     }
 }
@@ -133,9 +133,9 @@ fn tags_and_credits_bound_the_rate_as_littles_law_says() {
         let parameters = PcieParameters { read_tags, completion_credit_bytes, ..free.clone() };
         let mut link = Pcie::new(&parameters);
         let reads = 25_600;
-        let end = (0..reads).map(|_| link.read(Time::ZERO, 64)).last().unwrap_or_default();
+        let end = (0..reads).map(|_| link.read(Ticks::ZERO, 64)).last().unwrap_or_default();
         let found = f64::from(reads) / end.nanoseconds();
-        let alone = Pcie::new(&parameters).read(Time::ZERO, 64).nanoseconds();
+        let alone = Pcie::new(&parameters).read(Ticks::ZERO, 64).nanoseconds();
         let expected = f64::from(in_flight) / alone;
         assert!(
             (found / expected - 1.0).abs() < 0.01,

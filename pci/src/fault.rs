@@ -188,7 +188,7 @@ pub(crate) mod tests {
             Ok(())
         }
         fn now(&self) -> Time {
-            Time(self.now.get())
+            Time(u128::from(self.now.get()))
         }
         fn spend(&self, _: Work) {}
         fn relax(&self) {}

@@ -1,7 +1,7 @@
 //! Time as an integer that is exact for picoseconds and for clocks of 322.265625 MHz.
 //!
-//! One tick is 1/33 ps: a period of 322.265625 MHz is 102 400/33 ps = 102 400 ticks. 64 bits of ticks last
-//! 6.4 days of device time.
+//! One tick is 1/33 ps: a period of 322.265625 MHz is 102 400/33 ps = 102 400 ticks. 64 bits of ticks would last
+//! 6.4 days, and drivers run longer.
 
 use core::ops::{Add, AddAssign, Sub};
 
@@ -10,17 +10,17 @@ pub const TICKS_PER_PICOSECOND: u64 = 33;
 
 /// A point in time, or a span of it, in ticks of 1/33 ps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(pub u64);
+pub struct Time(pub u128);
 
 impl Time {
     /// The beginning.
     pub const ZERO: Time = Time(0);
     /// Later than anything that happens.
-    pub const NEVER: Time = Time(u64::MAX);
+    pub const NEVER: Time = Time(u128::MAX);
 
     /// A span of whole picoseconds.
     pub const fn from_picoseconds(picoseconds: u64) -> Time {
-        Time(picoseconds * TICKS_PER_PICOSECOND)
+        Time(picoseconds as u128 * TICKS_PER_PICOSECOND as u128)
     }
 
     /// A span of whole nanoseconds.
@@ -38,9 +38,9 @@ impl Time {
         Time::from_microseconds(milliseconds * 1_000)
     }
 
-    /// In picoseconds, rounded down.
+    /// In picoseconds, rounded down. 64 bits of them last 213 days.
     pub const fn picoseconds(self) -> u64 {
-        self.0 / TICKS_PER_PICOSECOND
+        (self.0 / TICKS_PER_PICOSECOND as u128) as u64
     }
 
     /// In nanoseconds.
@@ -60,7 +60,7 @@ impl Time {
 
     /// This span `count` times.
     pub const fn times(self, count: u64) -> Time {
-        Time(self.0 * count)
+        Time(self.0 * count as u128)
     }
 }
 

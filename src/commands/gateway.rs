@@ -32,9 +32,6 @@ use icmp::Budget;
 use path_mtu::Paths;
 use report::{Ended, Report};
 
-/// The device's clock goes with the wall clock as long as it lasts: 64 bits of it are 6.4 days. Then packets alone move it.
-const DEVICE_CLOCK_END: Duration = Duration::from_secs(6 * 86_400);
-
 /// From what every IPv6 link carries (RFC 8200 5) to what a frame of a link and of the NIC has room for, headers included.
 const MTU_MIN: u64 = 1280;
 const MTU_MAX: u64 = 16_000;
@@ -234,7 +231,7 @@ impl Running<'_> {
             {
                 return Ok(Ended::ReplayOver);
             }
-            let elapsed = self.started.elapsed().min(DEVICE_CLOCK_END);
+            let elapsed = self.started.elapsed();
             forwarder.gate.pass_time(Time::from_nanoseconds(elapsed.as_nanos() as u64));
             sleep(forwarder, signals, end)?;
         }

@@ -58,7 +58,7 @@ impl<'a> Parts<'a> {
     }
 
     fn span(&self, bytes: u64) -> Time {
-        Time(bytes * self.kilobyte / 1024)
+        Time(u128::from(bytes * self.kilobyte / 1024))
     }
 
     fn read(&self, bytes: u64) -> Time {
@@ -73,7 +73,7 @@ impl<'a> Parts<'a> {
     }
 
     fn cycles(&self, count: u64) -> Time {
-        self.parameters.cycle().times(count)
+        Time::from(self.parameters.cycle()).times(count)
     }
 
     fn beats(&self, bytes: usize) -> u64 {
@@ -108,7 +108,7 @@ impl<'a> Parts<'a> {
             + self.lanes(kind, size)
             + self.cycles(pipeline.stage_latency_cycles)
             + self.cycles(self.beats(bytes))
-            + Time(line_byte * (8 + bytes.max(60) as u64 + 4))
+            + Time(u128::from(line_byte * (8 + bytes.max(60) as u64 + 4)))
             + Time::from_nanoseconds(mac.latency_ns)
     }
 
@@ -116,7 +116,7 @@ impl<'a> Parts<'a> {
     fn receive(&self, kind: Kind, size: usize, on_line: Time, first: bool) -> Time {
         let (pipeline, crypto) = (&self.parameters.pipeline, &self.parameters.crypto);
         let arrives = on_line + CABLE + Time::from_nanoseconds(self.parameters.mac.latency_ns);
-        let edge = self.cycles(arrives.0.div_ceil(self.parameters.cycle().0));
+        let edge = self.cycles(arrives.0.div_ceil(Time::from(self.parameters.cycle()).0) as u64);
         let derivation = if kind == Kind::Psp { crypto.derivation_latency_cycles } else { 0 };
         edge + self.cycles(self.beats(protected_bytes(kind, size)) + 54)
             + self.cycles(pipeline.lookup_latency_cycles)

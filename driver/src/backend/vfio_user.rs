@@ -404,8 +404,7 @@ impl Host for VfioUser {
     }
 
     fn now(&self) -> Time {
-        // 64 bits of ticks last 6.4 days and begin anew then; a deadline that is under way at that moment is late.
-        Time((self.started.elapsed().as_nanos() * TICKS_PER_NANOSECOND) as u64)
+        Time(self.started.elapsed().as_nanos() * TICKS_PER_NANOSECOND)
     }
 
     fn spend(&self, _: Work) {}

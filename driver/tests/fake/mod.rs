@@ -170,7 +170,7 @@ impl Sa {
 #[derive(Clone, Default)]
 pub struct Fake {
     pub device: Rc<RefCell<Device>>,
-    now: Rc<Cell<u64>>,
+    now: Rc<Cell<Time>>,
 }
 
 impl Fake {
@@ -203,7 +203,7 @@ impl Host for Fake {
 
     fn read32(&self, bar: Bar, offset: u32) -> Result<u32, HostError> {
         assert_eq!((bar, offset % 4), (Bar::Bar0, 0));
-        self.now.set(self.now.get() + Time::from_nanoseconds(500).0);
+        self.now.set(self.now.get() + Time::from_nanoseconds(500));
         let mut device = self.device.borrow_mut();
         device.reads += 1;
         if device.gone {
@@ -251,13 +251,13 @@ impl Host for Fake {
     }
 
     fn now(&self) -> Time {
-        Time(self.now.get())
+        self.now.get()
     }
 
     fn spend(&self, _: Work) {}
 
     fn relax(&self) {
-        self.now.set(self.now.get() + Time::from_microseconds(1).0);
+        self.now.set(self.now.get() + Time::from_microseconds(1));
         self.device.borrow_mut().work();
     }
 

@@ -1,7 +1,7 @@
 //! What firmware drives: the DMA engine, the SA table and the PSP key hardware. Each does one operation at a time; keys go
 //! between host memory and the last two without passing firmware.
 
-use cryptonic_pci::Time;
+use crate::Ticks;
 use cryptonic_regs::admin::{
     PspAllocation, PspTestKeys, SaParameters, SaProtocol, SaStateHead, SaStateReply,
 };
@@ -70,7 +70,7 @@ impl Nic {
                 return Outcome::DmaFault;
             }
             let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            let visible = self.now + Time::from_nanoseconds(self.parameters.pcie.write_latency_ns);
+            let visible = self.now + Ticks::from_nanoseconds(self.parameters.pcie.write_latency_ns);
             self.events.host_writes.push(visible, HostWrite::Bytes { address, bytes });
             return Outcome::Ok;
         }
@@ -122,7 +122,12 @@ impl Nic {
                     return Outcome::DmaFault;
                 }
                 self.keys_zeroised = false;
-                match self.sa_table.install(index, &SaParameters::of_words(&words), &secret, self.now) {
+                match self.sa_table.install(
+                    index,
+                    &SaParameters::of_words(&words),
+                    &secret,
+                    self.now_picoseconds(),
+                ) {
                     Ok(_) => Outcome::Ok,
                     Err(InstallError::WrongState) => Outcome::WrongState,
                     Err(InstallError::Duplicate) => Outcome::DuplicateSpi,
@@ -145,7 +150,6 @@ impl Nic {
             SaOperation::Query => {
                 let Some(sa) = self.sa_table.slot(index) else { return Outcome::WrongState };
                 let life = &sa.lifetime;
-                let picoseconds = |time: Option<Time>| time.map_or(0, Time::picoseconds);
                 let protocol = match sa.form {
                     Form::Esp(_) => SaProtocol::Esp,
                     Form::Psp(_) => SaProtocol::Psp,
@@ -164,9 +168,9 @@ impl Nic {
                     bytes: life.bytes,
                     soft_limit: life.soft.unwrap_or(0),
                     hard_limit: life.hard.unwrap_or(0),
-                    installed_picoseconds: life.installed.picoseconds(),
-                    first_use_picoseconds: picoseconds(life.first_use),
-                    last_use_picoseconds: picoseconds(life.last_use),
+                    installed_picoseconds: life.installed_picoseconds,
+                    first_use_picoseconds: life.first_use_picoseconds.unwrap_or(0),
+                    last_use_picoseconds: life.last_use_picoseconds.unwrap_or(0),
                     refused: life.refused,
                     replay_duplicates: life.replay_duplicates,
                     replay_below_window: life.replay_below_window,
@@ -215,7 +219,7 @@ impl Nic {
             PspOperation::Allocate => return self.allocate_psp(host),
             PspOperation::Rotate => {
                 self.keys_zeroised = false;
-                self.keys.rotate(self.now);
+                self.keys.rotate(self.now_picoseconds());
                 self.key_schedules.clear();
                 let cause = EventCause::of_number(self.management.psp.count)
                     .filter(|cause| ROTATIONS.contains(cause))
@@ -233,7 +237,7 @@ impl Nic {
                     bytes.copy_from_slice(&word.to_le_bytes());
                 }
                 self.key_schedules.clear();
-                self.keys.test_load(&keys, self.now).inspect(|()| self.keys_zeroised = false)
+                self.keys.test_load(&keys, self.now_picoseconds()).inspect(|()| self.keys_zeroised = false)
             }
             PspOperation::TestIvLoad => self.keys.test_iv(host),
         };

@@ -1,7 +1,6 @@
 //! The address space of firmware: which register of which engine an access is.
 
 use cryptonic_fw::Bus;
-use cryptonic_pci::Time;
 use cryptonic_regs::firmware::{self, DmaCommand, EngineStatus, MailboxStatus};
 use cryptonic_regs::{Value, bar0};
 
@@ -27,6 +26,7 @@ impl Bus for FirmwareBus<'_> {
 
 impl Nic {
     fn firmware_read(&mut self, address: u32) -> u32 {
+        let now_picoseconds = self.now_picoseconds();
         let management = &mut self.management;
         if let Some(offset) = address.checked_sub(firmware::SCRATCH_ADDRESS) {
             return management.scratch.get((offset / 4) as usize).copied().unwrap_or(0);
@@ -67,7 +67,7 @@ impl Nic {
             _ if address == firmware::PSP_WANTED_ROTATION.offset => self.psp_policy.rotation.into_bits(),
             _ if address == firmware::PSP_WANTED_PERIOD_MS.offset => self.psp_policy.period_ms,
             _ if address == firmware::PSP_KEY_MADE_MS.offset => {
-                self.keys.made_at().map_or(u32::MAX, milliseconds)
+                self.keys.made_at_picoseconds().map_or(u32::MAX, milliseconds)
             }
             _ if address == firmware::EVENT_COUNT.offset => self.event_ring.count,
             _ if address == firmware::EVENT_MODERATION.offset => self.event_ring.moderation.into_bits(),
@@ -76,9 +76,8 @@ impl Nic {
             }
             _ if address == firmware::PSP_GENERATION.offset => u32::from(self.keys.generation()),
             _ if address == firmware::CLOCK_LOW.offset => {
-                let clock = self.now.picoseconds();
-                management.clock_high = (clock >> 32) as u32;
-                clock as u32
+                management.clock_high = (now_picoseconds >> 32) as u32;
+                now_picoseconds as u32
             }
             _ if address == firmware::CLOCK_HIGH.offset => management.clock_high,
             _ => 0,
@@ -124,7 +123,7 @@ impl Nic {
 }
 
 /// Whole milliseconds, modulo 2^32; never all ones, which says that there is none.
-fn milliseconds(time: Time) -> u32 {
-    let passed = (time.picoseconds() / 1_000_000_000) as u32;
+fn milliseconds(picoseconds: u64) -> u32 {
+    let passed = (picoseconds / 1_000_000_000) as u32;
     if passed == u32::MAX { 0 } else { passed }
 }

@@ -102,7 +102,7 @@ impl Link<'_> {
         let link = &self.0.pcie;
         let rate = transaction_rate_gbps(link.generation, link.lanes, link.mps_bytes);
         let kilobyte = (8_000.0 / rate * 33.0 * 1024.0).round() as u64;
-        Time(bytes * kilobyte / 1024)
+        Time(u128::from(bytes * kilobyte / 1024))
     }
 
     fn write(&self, bytes: u64) -> Time {
@@ -216,5 +216,8 @@ fn segments_leave_one_a_turn_of_commit() {
     assert_eq!(raw.statuses(), [Status::Ok]);
     let times = times.borrow();
     assert_eq!(times.len(), 10);
-    assert!(times.windows(2).all(|pair| pair[1] - pair[0] == parameters.cycle().times(1_000)), "{times:?}");
+    assert!(
+        times.windows(2).all(|pair| pair[1] - pair[0] == Time::from(parameters.cycle()).times(1_000)),
+        "{times:?}"
+    );
 }

@@ -111,7 +111,7 @@ fn packets_go_to_the_port_that_is_set_and_are_opened_at_no_other() {
 fn work(psp: &Psp) -> (u64, (u64, u64)) {
     let busy = psp.raw.world.busy(psp.raw.id);
     let (_, time) = busy.iter().find(|(stage, _)| *stage == "key_derivation").expect("a stage");
-    (time.0 / 102_400, psp.raw.world.derived_key_lookups(psp.raw.id))
+    ((time.0 / 102_400) as u64, psp.raw.world.derived_key_lookups(psp.raw.id))
 }
 
 #[test]
