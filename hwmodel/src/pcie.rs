@@ -259,6 +259,8 @@ pub struct Written {
 
 #[cfg(test)]
 mod tests {
+    use cryptonic_pci::Time;
+
     use super::*;
 
     /// Rates that pcie-bench's model (Neugebauer et al., SIGCOMM 2018) gives.
@@ -296,7 +298,7 @@ mod tests {
     fn an_unloaded_read_takes_request_latency_and_completion() {
         let mut link = Pcie::new(&PcieParameters::default());
         let done = link.read(Ticks::ZERO, 64);
-        let nanoseconds = done.nanoseconds();
+        let nanoseconds = Time::from(done).nanoseconds();
         // 24 bytes up, 540 ns, 84 bytes down at 28.4 bytes a nanosecond.
         assert!((nanoseconds - (540.0 + 108.0 * 8.0 / 227.4)).abs() < 0.01, "{nanoseconds}");
         assert_eq!(link.bytes(), (84, 24));
@@ -317,7 +319,7 @@ mod tests {
         let last = (0..64).map(|_| link.read(Ticks::ZERO, 64)).last();
         assert!(last > Some(Ticks::from_nanoseconds(1_080)));
         // 64 requests of 24 bytes are before it.
-        let left = link.write(Ticks::ZERO, 64).left.nanoseconds();
+        let left = Time::from(link.write(Ticks::ZERO, 64).left).nanoseconds();
         assert!((left - (64.0 * 24.0 + 88.0) * 8.0 / 227.4).abs() < 0.01, "{left}");
     }
 }

@@ -41,16 +41,6 @@ impl Ticks {
         self.0 / TICKS_PER_PICOSECOND
     }
 
-    /// In nanoseconds.
-    pub fn nanoseconds(self) -> f64 {
-        self.0 as f64 / (TICKS_PER_PICOSECOND * 1_000) as f64
-    }
-
-    /// In seconds.
-    pub fn seconds(self) -> f64 {
-        self.nanoseconds() / 1e9
-    }
-
     /// The span from `earlier` to here, or zero if `earlier` is later.
     pub const fn since(self, earlier: Ticks) -> Ticks {
         Ticks(self.0.saturating_sub(earlier.0))
@@ -101,16 +91,5 @@ impl Sub for Ticks {
     #[inline]
     fn sub(self, other: Ticks) -> Ticks {
         self.since(other)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_period_of_322_265625_mhz_is_whole() {
-        let periods_in_64_microseconds = 20_625;
-        assert_eq!(Ticks(102_400).times(periods_in_64_microseconds), Ticks::from_microseconds(64));
     }
 }

@@ -4,6 +4,7 @@ use cryptonic_hwmodel::Ticks;
 use cryptonic_hwmodel::parameters::PcieParameters;
 use cryptonic_hwmodel::pcie::Pcie;
 use cryptonic_hwmodel::pcie_closed_form::{DPDK, KERNEL, PublishedNic, SIMPLE, Transaction};
+use cryptonic_pci::Time;
 
 const NICS: [(&str, PublishedNic); 3] = [("simple", SIMPLE), ("kernel", KERNEL), ("DPDK", DPDK)];
 
@@ -90,7 +91,7 @@ fn the_calendars_saturate_at_the_rate_of_the_closed_form() {
                 let packets = nic.period() * PERIODS;
                 let all = std::iter::repeat_n(&period, PERIODS as usize).flatten();
                 let end = all.map(|transaction| pass(&mut link, *transaction)).max().unwrap_or_default();
-                let found = packets as f64 / end.nanoseconds();
+                let found = packets as f64 / Time::from(end).nanoseconds();
                 let expected = nic.packets_per_nanosecond(&parameters, frame - 4);
                 assert!(
                     (found / expected - 1.0).abs() < 0.01,
@@ -134,8 +135,8 @@ fn tags_and_credits_bound_the_rate_as_littles_law_says() {
         let mut link = Pcie::new(&parameters);
         let reads = 25_600;
         let end = (0..reads).map(|_| link.read(Ticks::ZERO, 64)).last().unwrap_or_default();
-        let found = f64::from(reads) / end.nanoseconds();
-        let alone = Pcie::new(&parameters).read(Ticks::ZERO, 64).nanoseconds();
+        let found = f64::from(reads) / Time::from(end).nanoseconds();
+        let alone = Time::from(Pcie::new(&parameters).read(Ticks::ZERO, 64)).nanoseconds();
         let expected = f64::from(in_flight) / alone;
         assert!(
             (found / expected - 1.0).abs() < 0.01,
