@@ -10,10 +10,11 @@ use cryptonic_pci::{Device, DmaAccess, Host, HostError, SharedMemory, Time, Work
 use cryptonic_regs::bar0::BAR0_BYTES;
 use cryptonic_regs::doorbell::DOORBELL_PAGE_BYTES;
 
+use crate::epochs::EPOCH_LASTS;
 use crate::events::{RegisterData, RegisterWrite};
 use crate::nic::Nic;
 use crate::push::window_at;
-use crate::world::{EPOCH_LASTS, Inner, NicId, Until, World};
+use crate::world::{Inner, NicId, Until, World};
 
 /// What interrupt messages are written to; any address outside host memory serves.
 const INTERRUPT_ADDRESS: u32 = 0xfee0_0000;

@@ -8,6 +8,7 @@ mod completion_hold;
 mod counters;
 mod derived_key_cache;
 mod descriptor_fetch;
+mod epochs;
 mod event_ring;
 mod events;
 mod frame_parts;

@@ -289,31 +289,6 @@ impl Nic {
         self.picoseconds(self.now)
     }
 
-    /// Times begin anew, `by` later: a whole number of picoseconds and of cycles. Nothing is under way.
-    pub(crate) fn begin_anew(&mut self, by: Ticks) {
-        self.epoch_picoseconds = self.epoch_picoseconds.wrapping_add(by.picoseconds());
-        self.cycles_before_epoch += by.0 / self.cycle.0;
-        self.now = self.now.earlier_by(by);
-        self.events.begin_anew(by);
-        self.pcie.begin_anew(by);
-        self.sa_table.begin_anew(by);
-        self.keys.begin_anew(by);
-        self.context_cache.begin_anew(by);
-        self.management.begin_anew(by);
-        self.event_ring.begin_anew(by);
-        self.queues.iter_mut().for_each(|pair| pair.begin_anew(by));
-        let Transmit { buffer, segment_buffer, gather, commit, lanes, bus, mac, last_report, .. } =
-            &mut self.transmit;
-        [gather, commit, bus].into_iter().for_each(|calendar| calendar.begin_anew(by));
-        [buffer, segment_buffer].into_iter().for_each(|store| store.begin_anew(by));
-        lanes.begin_anew(by);
-        mac.begin_anew(by);
-        *last_report = last_report.earlier_by(by);
-        self.receive.buffer.begin_anew(by);
-        self.receive.lanes.begin_anew(by);
-        self.receive.commit.begin_anew(by);
-    }
-
     /// Does the next event, which is at `time`.
     // Part of its one caller's loop: what it takes to enter and to leave so large a function, it would take at every event.
     #[inline(always)]

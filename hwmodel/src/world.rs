@@ -7,7 +7,6 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use cryptonic_pci::time::TICKS_PER_PICOSECOND;
 use cryptonic_pci::{Host, Time};
 use cryptonic_regs::Status;
 
@@ -33,15 +32,15 @@ pub struct World(pub(crate) Rc<RefCell<Inner>>);
 
 pub(crate) struct Inner {
     pub(crate) nics: Vec<Nic>,
-    links: Vec<Link>,
+    pub(crate) links: Vec<Link>,
     /// The next event of each NIC.
-    next: Vec<Moment>,
+    pub(crate) next: Vec<Moment>,
     pub(crate) hosts: Vec<HostTime>,
     pool: PacketPool,
     /// Since the epoch, as every time in here.
     pub(crate) now: Ticks,
     /// Where those begin: see [`Inner::begin_anew`].
-    epoch: Time,
+    pub(crate) epoch: Time,
     seed: u64,
     latencies: Latencies,
     taps: Vec<Tap>,
@@ -56,7 +55,7 @@ struct Tap {
 }
 
 /// What the cable of a NIC leads to.
-enum Link {
+pub(crate) enum Link {
     /// Nothing yet: frames are kept for [`World::take_sent`].
     Open(Vec<Vec<u8>>),
     /// Another NIC.
@@ -366,15 +365,6 @@ impl World {
 }
 
 /// What chance in a NIC begins with.
-fn least_common_multiple(one: u64, other: u64) -> u64 {
-    let (mut divisor, mut rest) = (one, other);
-    while rest != 0 {
-        (divisor, rest) = (rest, divisor % rest);
-    }
-    // More than 64 bits: such a world keeps its epoch.
-    (one / divisor.max(1)).saturating_mul(other)
-}
-
 fn nic_seed(world: u64, serial: u64) -> u64 {
     world.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(serial)
 }
@@ -388,9 +378,6 @@ pub(crate) enum Until {
     Idle,
 }
 
-/// An epoch is left behind it when the world is idle. Moments hold 60 bits of ticks, which are 9.7 hours.
-pub(crate) const EPOCH_LASTS: Ticks = Ticks::from_milliseconds(3_600_000);
-
 /// What a frame may grow by on its way out.
 const GROWTH_BYTES: usize = 256;
 
@@ -401,7 +388,7 @@ impl Inner {
     }
 
     /// Whether nothing is under way but what goes on for good.
-    fn idle(&self) -> bool {
+    pub(crate) fn idle(&self) -> bool {
         self.nics.iter().all(|nic| nic.events.idle())
     }
 
@@ -507,57 +494,6 @@ impl Inner {
             Some(at) => self.arrive(peer, packet, at),
             None => self.pool.give(packet),
         }
-    }
-
-    /// A time since the epoch as one since the beginning.
-    pub(crate) fn absolute(&self, time: Ticks) -> Time {
-        self.epoch + time.into()
-    }
-
-    /// A time since the beginning as one since the epoch.
-    pub(crate) fn since_epoch(&self, time: Time) -> Ticks {
-        if time == Time::NEVER { Ticks::NEVER } else { time.since(self.epoch).into() }
-    }
-
-    /// As [`Inner::run_until`], however far that is.
-    pub(crate) fn run_until_absolute(&mut self, until: Time) {
-        while self.since_epoch(until) > EPOCH_LASTS {
-            let part = self.now + EPOCH_LASTS;
-            self.run_until(part.min(self.since_epoch(until)));
-            if !self.begin_anew() {
-                break;
-            }
-        }
-        let until = self.since_epoch(until);
-        self.run_until(until);
-    }
-
-    /// Moves the epoch to now, so that 64 bits of ticks do. Only a world in which nothing is under way can do that: what is left
-    /// of the past then, such as when a bus was free, is of no more use.
-    ///
-    /// The new epoch is a whole number of picoseconds and of every NIC's cycles away from the old one, so that no edge of a
-    /// clock moves.
-    pub(crate) fn begin_anew(&mut self) -> bool {
-        let steps = self.nics.iter().map(|nic| nic.cycle.0).fold(TICKS_PER_PICOSECOND, least_common_multiple);
-        let by = Ticks(self.now.0 - self.now.0 % steps);
-        if by == Ticks::ZERO || !self.idle() {
-            return false;
-        }
-        self.epoch += by.into();
-        self.now = self.now.earlier_by(by);
-        for (index, nic) in self.nics.iter_mut().enumerate() {
-            nic.begin_anew(by);
-            self.next[index] = nic.events.next();
-        }
-        for host in &mut self.hosts {
-            host.busy_until = host.busy_until.earlier_by(by);
-        }
-        for link in &mut self.links {
-            if let Link::Cable { disorder: Some(disorder), .. } = link {
-                disorder.begin_anew(by);
-            }
-        }
-        true
     }
 
     /// Does every event up to `until` and sets the clock there.
